@@ -1,0 +1,84 @@
+"""Which event ids a table already holds: what makes telling the same fact twice harmless.
+
+Each data file's 64-bit keys are read once per process, from its own small column, and kept sorted in a few runs. A
+batch is looked up in those; only where a key is found are full ids compared. Files whose id range the batch does not
+touch are never opened, so with known times a look-up reads only the files of that time. Past `CAPACITY` keys nothing
+more is kept and files are read again each time: slower, but the memory stays bounded.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lake.events import keys_of
+from lake.snapshots import FilePin
+
+CAPACITY = 64_000_000  # keys of 8 bytes
+READERS = 2
+
+
+class HeldIds:
+    """The ids in a growing set of immutable files, by key. `locate` gives the full path of a file's name."""
+
+    def __init__(self, locate: Callable[[str], str]) -> None:
+        self._locate = locate
+        self._loaded: set[str] = set()
+        self._runs: list[np.ndarray] = []
+
+    def held(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:
+        """Which of the ids are in the files: a boolean mask of shape (n,)."""
+        mask = np.zeros(len(ids), bool)
+        if len(ids) == 0:
+            return mask
+        bounds = pc.min_max(ids).as_py()
+        near = [file for file in files if file.last_id >= bounds["min"] and file.first_id <= bounds["max"]]
+        keys = keys_of(ids)
+        for found in self._lookups(keys, near):
+            mask |= found
+        if mask.any():
+            mask[mask] = self._confirm(ids.filter(pa.array(mask)), near)
+        return mask
+
+    def _lookups(self, keys: np.ndarray, files: Sequence[FilePin]) -> Iterable[np.ndarray]:
+        new = [file for file in files if file.path not in self._loaded]
+        room = CAPACITY - sum(map(len, self._runs))
+        kept: list[FilePin] = []
+        passing: list[FilePin] = []
+        for file in new:
+            (kept if file.rows <= room else passing).append(file)
+            room -= file.rows
+        if kept:
+            with ThreadPoolExecutor(READERS) as pool:
+                self._add(np.concatenate(list(pool.map(self._keys, kept))))
+            self._loaded.update(file.path for file in kept)
+        for run in self._runs:
+            at = np.searchsorted(run, keys)
+            at[at == len(run)] = 0
+            yield run[at] == keys
+        for file in passing:
+            yield np.isin(keys, self._keys(file))
+
+    def _add(self, keys: np.ndarray) -> None:
+        """Keep runs of at least doubling length, so that there are few of them and each key is sorted seldom."""
+        while self._runs and len(self._runs[-1]) < 2 * len(keys):
+            keys = np.concatenate([self._runs.pop(), keys])
+        keys.sort()
+        self._runs.append(keys)
+
+    def _keys(self, file: FilePin) -> np.ndarray:
+        table = pq.read_table(self._locate(file.path), columns=["event_key"], page_checksum_verification=True)
+        return np.asarray(table.column(0)).view(np.uint64)
+
+    def _confirm(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:
+        """Compare whole ids, so that two events whose keys collide are both kept."""
+        mask = np.zeros(len(ids), bool)
+        for file in files:
+            stored = pq.read_table(self._locate(file.path), columns=["event_id"], page_checksum_verification=True)
+            mask |= np.asarray(pc.is_in(ids, stored.column(0).combine_chunks()))
+            if mask.all():
+                break
+        return mask

@@ -1,0 +1,300 @@
+"""The door: create and open a lake, append events, pin and find snapshots.
+
+A lake is a folder (a URI) of `lake.json`, `tables/`, `snapshots/` and `objects/`; nothing else is needed to open one.
+Nothing outside this floor touches a table.
+"""
+
+import hashlib
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lake.errors import Damaged, LakeError, NotALake, SequenceTooLow, UnknownRef, UsageError
+from lake.events import KINDS, PIN_ORDER, kind_named, to_table
+from lake.files import Store
+from lake.log import Appended, Commit, Log, Position
+from lake.snapshots import ID_LENGTH, Snapshot, manifest_of
+
+FORMAT = 1
+SHORTEST_PREFIX = 6
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._/-]{0,99}")
+_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},{ID_LENGTH}}}")
+
+
+class _Marker(msgspec.Struct, forbid_unknown_fields=True):
+    """`lake.json`: what makes a folder a lake."""
+
+    format: int
+    id: str
+    created_at: str
+
+
+class Lake:
+    """An open lake. Picklable; any number of processes and threads may hold one, each its own."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._logs = {name: Log(store, kind) for name, kind in KINDS.items()}
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Lake.open, (self.uri,)
+
+    def __repr__(self) -> str:
+        return f"<Lake {self.uri}>"
+
+    @property
+    def uri(self) -> str:
+        """What opens this lake again."""
+        return self._store.uri
+
+    @classmethod
+    def create(cls, uri: str, *, exist_ok: bool = False) -> "Lake":
+        """Create a lake at a URI, with every table. Raises LakeError if something is there already."""
+        store = Store(uri)
+        marker = _Marker(FORMAT, str(uuid.uuid4()), datetime.now(UTC).isoformat(timespec="seconds"))
+        if not store.exists("lake.json") and any(store.names("")):
+            raise LakeError(f"{store.uri}: this folder is not empty and not a lake", "choose another folder")
+        if not store.write_new("lake.json", msgspec.json.encode(marker) + b"\n") and not exist_ok:
+            raise LakeError(f"{store.uri}: there is a lake here already", "use it as it is, or choose another folder")
+        lake = cls(store)
+        for log in lake._logs.values():
+            log.create()
+        return lake
+
+    @classmethod
+    def open(cls, uri: str) -> "Lake":
+        """Open the lake at a URI. Raises NotALake."""
+        store = Store(uri)
+        try:
+            marker = msgspec.json.decode(store.read("lake.json"), type=_Marker)
+        except FileNotFoundError:
+            raise NotALake(f"{store.uri}: there is no lake here", "run 'lake init', or name one with --lake") from None
+        except msgspec.DecodeError as error:
+            raise Damaged(f"{store.uri}/lake.json: {error}", "restore it from a backup") from None
+        if marker.format != FORMAT:
+            raise NotALake(
+                f"{store.uri}: this lake has format {marker.format}, and this version reads {FORMAT}",
+                "install a newer version",
+            )
+        lake = cls(store)
+        for log in lake._logs.values():
+            if not log.exists():
+                # Creation was cut short, or the lake is older than the kind.
+                log.create()
+        return lake
+
+    def append(
+        self,
+        kind: str,
+        rows: pa.Table | pa.RecordBatch | list[dict[str, object]],
+        *,
+        producer: str,
+        sequence: int,
+        note: dict[str, Any] | None = None,
+    ) -> Appended:
+        """Append events of a kind; those that the lake already holds are not stored again.
+
+        `rows` have the kind's columns, and may have `recorded_at` (when it happened) and `source`. `producer` and
+        `sequence` name this batch: sent again, after any error, it is stored once. `note` is kept in the same commit
+        and read back by `position`. When this returns, the events are on the disk.
+
+        Raises InvalidRows, SequenceTooLow, Contended.
+        """
+        if not producer or sequence < 0:
+            raise UsageError("a batch needs a producer's name and a sequence of at least 0")
+        table = to_table(kind_named(kind), rows)
+        try:
+            return self._logs[kind].append(table, producer, sequence, note)
+        except OSError as error:
+            raise LakeError(
+                f"{self.uri}: {error.strerror or error}", "make room or mend the disk; then send it again"
+            ) from error
+
+    def position(self, kind: str, producer: str) -> Position | None:
+        """How far a producer's committed work has come in a kind's table."""
+        return self._logs[kind_named(kind).name].head().position(producer)
+
+    def versions(self) -> dict[str, int]:
+        """The newest version of each table, ledgers included."""
+        return {name: log.head().version for name, log in self._logs.items()}
+
+    def commits(self, kind: str) -> Iterator[Commit]:
+        """What was committed to a kind's table, newest first."""
+        return self._logs[kind_named(kind).name].commits()
+
+    def read(self, kind: str) -> pa.Table:
+        """All events of a kind, at the newest version, ledgers included. For large tables pin and use `scan`."""
+        schema = kind_named(kind).schema
+        parts = [
+            pq.read_table(
+                self._store.path(f"tables/{kind}/{file.path}"), schema=schema, page_checksum_verification=True
+            )
+            for file in self._logs[kind].head().files
+        ]
+        return pa.concat_tables([schema.empty_table(), *parts])
+
+    def snapshot(self, ref: str) -> Snapshot:
+        """The state that a reference means: a snapshot's id (or the start of it), its name, a time, or versions.
+
+        A time (ISO 8601, UTC unless it says otherwise) means the newest versions committed at or before it. Versions
+        are written `evidence=41,scores=17`; tables that are not named are taken as they are now. Raises UnknownRef.
+        """
+        ref = ref.strip()
+        if "=" in ref:
+            return self._at_versions(ref)
+        if named := self._named(ref):
+            return self._stored(named)
+        if _ID.fullmatch(ref) and (found := self._by_prefix(ref)):
+            return self._stored(found)
+        if moment := _moment(ref):
+            return self._at_time(ref, moment)
+        raise UnknownRef(
+            f"{ref!r} is no snapshot, name, time or vector of versions of this lake", "run 'lake snapshot list'"
+        )
+
+    def pin(self, ref: str | None = None) -> Snapshot:
+        """Pin a state, the current one by default, so that it stays readable for good. The same state, the same id."""
+        snapshot = self.snapshot(ref) if ref is not None else self._at({})
+        self._store.write_new(f"snapshots/{snapshot.id}.json", snapshot.manifest)
+        return snapshot
+
+    def name(self, snapshot: Snapshot, name: str | None, note: str | None = None, actor: str | None = None) -> None:
+        """Give a pinned snapshot a name, a note, or both. A name moves to the snapshot that was given it last."""
+        if name is not None and (not _NAME.fullmatch(name) or _ID.fullmatch(name) or _moment(name)):
+            raise UsageError(
+                f"{name!r} cannot be a snapshot's name",
+                "start with a letter; then letters, digits, '.', '_', '-' and '/'; nothing that reads as an id",
+            )
+        row: dict[str, object] = {"snapshot_id": snapshot.id, "name": name, "note": note, "actor": actor}
+        self.record("snapshots", row)
+
+    def record(self, kind: str, row: dict[str, object]) -> None:
+        """Append one event that happens now: a name, a receipt, a retraction, a review."""
+        rows = [{"recorded_at": datetime.now(UTC), **row}]
+        while True:
+            try:
+                self.append(kind, rows, producer="lake", sequence=time.time_ns())
+            except SequenceTooLow:
+                # Another process recorded something in the meantime; the event's id keeps this from storing it twice.
+                continue
+            return
+
+    def snapshots(self) -> list[str]:
+        """The ids of all snapshots that are pinned, sorted."""
+        return [name.removesuffix(".json") for name in self._store.names("snapshots") if name.endswith(".json")]
+
+    def names(self) -> dict[str, str]:
+        """Every snapshot name and the id that it means now."""
+        rows = self.read("snapshots").select(["recorded_at", "event_id", "name", "snapshot_id"]).sort_by("event_id")
+        return {row["name"]: row["snapshot_id"] for row in rows.to_pylist() if row["name"] is not None}
+
+    def put_object(self, data: bytes) -> str:
+        """Keep bytes under their sha256, which is returned. Keeping them twice changes nothing."""
+        digest = hashlib.sha256(data).hexdigest()
+        self._store.write_new(f"objects/{digest}", data)
+        return digest
+
+    def get_object(self, digest: str) -> bytes:
+        """The bytes kept under a sha256. Raises UnknownRef, Damaged."""
+        try:
+            data = self._store.read(f"objects/{digest}")
+        except FileNotFoundError:
+            raise UnknownRef(f"the lake keeps nothing under {digest}") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Damaged(f"objects/{digest}: its bytes are not those that were kept", "restore it from a backup")
+        return data
+
+    def verify(self, *, deep: bool = False) -> Iterator[str]:
+        """What is wrong with this lake, a line each: properties, chains, files, pins. Nothing if all is well.
+
+        `deep` reads every file that a snapshot or the newest version needs and compares its sha256.
+        """
+        for log in self._logs.values():
+            try:
+                log.head()
+            except LakeError as error:
+                yield error.message
+            else:
+                yield from log.verify()
+        seen: set[str] = set()
+        for label, snapshot in self._states():
+            if isinstance(snapshot, LakeError):
+                yield f"{label}: {snapshot.message}"
+                continue
+            for problem in snapshot.verify(deep=deep):
+                if problem not in seen:
+                    seen.add(problem)
+                    yield f"{label}: {problem}"
+
+    def _states(self) -> Iterator[tuple[str, Snapshot | LakeError]]:
+        try:
+            yield "now", self._at({})
+        except LakeError as error:
+            yield "now", error
+        for snapshot_id in self.snapshots():
+            try:
+                yield f"snapshot {snapshot_id}", self._stored(snapshot_id)
+            except LakeError as error:
+                yield f"snapshot {snapshot_id}", error
+
+    def _at(self, versions: dict[str, int]) -> Snapshot:
+        return Snapshot(
+            self._store,
+            manifest_of({kind: self._logs[kind].head(versions.get(kind)).pin() for kind in PIN_ORDER}),
+        )
+
+    def _at_versions(self, ref: str) -> Snapshot:
+        versions: dict[str, int] = {}
+        for part in ref.split(","):
+            kind, _, number = part.strip().partition("=")
+            if kind not in PIN_ORDER or not number.isdecimal():
+                raise UnknownRef(f"{part!r} is no table and version", f"write for example {PIN_ORDER[2]}=41,scores=17")
+            newest = self._logs[kind].head().version
+            if int(number) > newest:
+                raise UnknownRef(f"{kind} has no version {number}; its newest is {newest}", "run 'lake log'")
+            versions[kind] = int(number)
+        return self._at(versions)
+
+    def _at_time(self, ref: str, moment: datetime) -> Snapshot:
+        versions = {}
+        for kind in PIN_ORDER:
+            version = self._logs[kind].version_at(moment)
+            if version is None:
+                raise UnknownRef(f"the lake is younger than {ref}", "run 'lake log'")
+            versions[kind] = version
+        return self._at(versions)
+
+    def _named(self, ref: str) -> str | None:
+        return self.names().get(ref) if _NAME.fullmatch(ref) else None
+
+    def _by_prefix(self, prefix: str) -> str | None:
+        found = [snapshot_id for snapshot_id in self.snapshots() if snapshot_id.startswith(prefix)]
+        if len(found) > 1:
+            raise UnknownRef(f"{prefix!r} is the start of {len(found)} snapshots", "write more of the id")
+        return found[0] if found else None
+
+    def _stored(self, snapshot_id: str) -> Snapshot:
+        name = f"snapshots/{snapshot_id}.json"
+        try:
+            manifest = self._store.read(name)
+        except FileNotFoundError:
+            raise UnknownRef(f"there is no snapshot {snapshot_id}", "run 'lake snapshot list'") from None
+        if hashlib.sha256(manifest).hexdigest()[:ID_LENGTH] != snapshot_id:
+            raise Damaged(f"{name}: not what was written", "restore it from a backup")
+        return Snapshot(self._store, manifest)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,427 @@
+"""One table: an append-only log of commits, each of which names the hash of the one before it.
+
+This is the only room that knows Delta. A batch becomes one Parquet file, named by the hash of its bytes and synced;
+then one commit, which lands on exactly the next version or not at all, adds it together with the producer's sequence.
+So a retry is recognised by its sequence, an unknown outcome is looked up in the log rather than guessed, and a version
+that was rolled back, edited or written by someone else breaks the chain.
+
+Every open reads the table's properties back: the ones below are what keeps old versions readable for good.
+"""
+
+import contextlib
+import hashlib
+import json
+import random
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.transaction import AddAction
+
+from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTooLow
+from lake.events import Kind, with_ids
+from lake.files import Store
+from lake.held import HeldIds
+from lake.snapshots import FilePin, TablePin
+
+PROPERTIES = {
+    "delta.appendOnly": "true",
+    "delta.enableExpiredLogCleanup": "false",
+    # Delta accepts this one spelling; others ("100 years", "forever") silently mean 30 days.
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.checkpointInterval": "20",
+    "delta.dataSkippingStatsColumns": "event_id,recorded_at",
+}
+PATIENCE = 120.0  # seconds of lost races before an append gives up
+ROW_GROUP = 122_880  # rows; what DuckDB reads in one go on one core
+FILE_BYTES = 256 << 20  # of Arrow data in one file, at most
+
+# Columns worth a dictionary: their values repeat.
+_REPEATING = frozenset(
+    {
+        *("actor", "batch", "category", "kind", "language", "model", "raw_encoding", "reader", "reason", "role"),
+        *("scorer", "scorer_version", "source.file", "split", "stage", "stream", "sub_scores", "target_type"),
+        *("reasons.list.element", "task_id"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What an append did: `offered` events came, `added` were new. `version` is None where nothing was committed."""
+
+    offered: int
+    added: int
+    version: int | None
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a producer's committed work has come: its last sequence, and what it noted with it."""
+
+    sequence: int
+    note: dict[str, Any]
+    version: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One entry of the log. `at` never goes back, whatever the clock did; `prev` is the previous entry's sha256."""
+
+    kind: str
+    version: int
+    at: datetime
+    producer: str | None
+    sequence: int | None
+    rows: int
+    prev: str | None
+    operation: str
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What names a batch: its producer and sequence, and `attempt`, by which one call knows its own commit again."""
+
+    producer: str
+    sequence: int
+    note: dict[str, Any]
+    attempt: str
+
+
+class Head:
+    """A table at one version, as its log tells it."""
+
+    def __init__(self, store: Store, kind: Kind, table: DeltaTable) -> None:
+        self._store = store
+        self._kind = kind
+        self.table = table
+        self.version: int = table.version()
+        self.files = _files(table)
+
+    def pin(self) -> TablePin:
+        """This version, for a manifest."""
+        return TablePin(
+            table_id=str(self.table.metadata().id),
+            version=self.version,
+            head=_sha256(self._store.read(commit_name(self._kind, self.version))),
+            rows=sum(file.rows for file in self.files),
+            schema=msgspec.Raw(self.table.schema().to_json().encode()),
+            files=self.files,
+        )
+
+    def position(self, producer: str) -> Position | None:
+        """How far a producer has come, or None if it never committed here."""
+        sequence = self.table.transaction_version(f"sequence:{producer}")
+        version = self.table.transaction_version(f"version:{producer}")
+        if sequence is None or version is None:
+            return None
+        info = _info(self._store, self._kind, version)
+        return Position(sequence, info.get("lake.note") or {}, version)
+
+
+class Log:
+    """The log of one kind's table. Opens the table anew for each call, so any number of processes may append."""
+
+    def __init__(self, store: Store, kind: Kind) -> None:
+        self.kind = kind
+        self._store = store
+        self._folder = f"tables/{kind.name}"
+        self._held = HeldIds(lambda name: store.path(f"{self._folder}/{name}"))
+
+    def create(self) -> None:
+        """Create the table, unless somebody else did a moment ago."""
+        with _delta(f"{self._folder}: cannot be created"):
+            DeltaTable.create(
+                self._store.path(self._folder),
+                schema=self.kind.table_schema,
+                mode="ignore",
+                name=self.kind.name,
+                description=f"One row per event: {self.kind.one_row}",
+                configuration=PROPERTIES,
+                commit_properties=CommitProperties(custom_metadata={"lake.time": _now()}),
+            )
+        self._store.sync(commit_name(self.kind, 0))
+
+    def exists(self) -> bool:
+        """Whether the table has been created."""
+        return self._store.exists(commit_name(self.kind, 0))
+
+    def head(self, version: int | None = None) -> Head:
+        """The table at a version, or at its newest. Raises NotALake, Damaged."""
+        path = self._store.path(self._folder)
+        if not self.exists():
+            raise NotALake(f"{path}: there is no table of {self.kind.name} here", "run 'lake init'")
+        with _delta(f"{path}: cannot be opened", Damaged, "run 'lake verify'"):
+            table = DeltaTable(path, version=version)
+        found = table.metadata().configuration
+        for name, value in PROPERTIES.items():
+            if found.get(name) != value:
+                raise Damaged(
+                    f"{path}: the property {name} is {found.get(name)!r} and must be {value!r}",
+                    "another program has changed this table; restore its _delta_log from a backup",
+                )
+        return Head(self._store, self.kind, table)
+
+    def append(self, table: pa.Table, producer: str, sequence: int, note: dict[str, Any] | None) -> Appended:
+        """Commit the events of a table that are not there yet. `table` is what `events.to_table` made.
+
+        Returns when the commit is on the disk. Raises SequenceTooLow, Contended, Damaged.
+        """
+        events = _once(with_ids(self.kind, table, f"{producer}@{sequence}"))
+        adds: list[AddAction] | None = None
+        batch = _Batch(producer, sequence, note or {}, secrets.token_hex(8))
+        deadline = time.monotonic() + PATIENCE
+        wait = 0.002
+        failed: LakeError | None = None
+        while True:
+            head = self.head()
+            position = head.position(producer)
+            if position is not None and position.sequence >= sequence:
+                return self._already(position, batch, len(table))
+            if time.monotonic() > deadline:
+                raise Contended(f"{self.kind.name}: no commit within {PATIENCE:.0f} s", "try again") from failed
+            mask = self._held.held(events.column("event_id").combine_chunks(), head.files)
+            if mask.any():
+                events, adds = events.filter(pa.array(~mask)), None
+            adds = [self._write(part) for part in _parts(events)] if adds is None else adds
+            try:
+                self._commit(head, batch, adds, len(events))
+            except LakeError as error:
+                # Whether it is committed all the same shows in the log, which the next round reads.
+                if failed is not None and failed.message == error.message and self.head().version == head.version:
+                    raise
+                failed = error
+                time.sleep(random.uniform(0, wait))  # noqa: S311 -- jitter, no secret
+                wait = min(wait * 2, 0.25)
+                continue
+            return Appended(len(table), len(events), head.version + 1)
+
+    def commits(self, newest_first: bool = True) -> Iterator[Commit]:
+        """The entries of the log."""
+        last = self.head().version
+        for version in range(last, -1, -1) if newest_first else range(last + 1):
+            yield self.commit(version)
+
+    def commit(self, version: int) -> Commit:
+        """One entry of the log. Raises Damaged."""
+        info = _info(self._store, self.kind, version)
+        return Commit(
+            kind=self.kind.name,
+            version=version,
+            at=datetime.fromtimestamp(_micros(info) / 1e6, UTC),
+            producer=info.get("lake.producer"),
+            sequence=info.get("lake.sequence"),
+            rows=info.get("lake.rows", 0),
+            prev=info.get("lake.prev"),
+            operation=info.get("operation", ""),
+        )
+
+    def version_at(self, moment: datetime) -> int | None:
+        """The newest version committed at or before a moment, or None if the table is younger."""
+        low, high = -1, self.head().version
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.commit(middle).at <= moment:
+                low = middle
+            else:
+                high = middle - 1
+        return low if low >= 0 else None
+
+    def verify(self) -> Iterator[str]:
+        """What is wrong with the chain of commits, a line each; nothing if every link holds."""
+        previous = None
+        for version in range(self.head().version + 1):
+            name = commit_name(self.kind, version)
+            try:
+                data = self._store.read(name)
+                info = _commit_info(data, name)
+            except FileNotFoundError:
+                yield f"{name}: missing"
+                previous = None
+                continue
+            except Damaged as error:
+                yield error.message
+                previous = None
+                continue
+            if version > 0 and "lake.prev" not in info:
+                yield f"{name}: not written by the lake"
+            elif version > 0 and previous is not None and info["lake.prev"] != previous:
+                yield f"{name}: does not follow version {version - 1} as it is now"
+            previous = _sha256(data)
+
+    def _already(self, position: Position, batch: _Batch, offered: int) -> Appended:
+        if position.sequence > batch.sequence:
+            raise SequenceTooLow(
+                f"{self.kind.name}: {batch.producer} sent sequence {batch.sequence} after {position.sequence}",
+                "a producer's sequence only rises; was it started twice?",
+            )
+        info = _info(self._store, self.kind, position.version)
+        if info.get("lake.attempt") != batch.attempt:
+            return Appended(offered, 0, None, repeated=True)
+        # Our own commit, whose answer was lost.
+        self._store.sync(commit_name(self.kind, position.version))
+        return Appended(offered, info["lake.rows"], position.version)
+
+    def _commit(self, head: Head, batch: _Batch, adds: Sequence[AddAction], rows: int) -> None:
+        """Commit on exactly the version after `head`. Raises LakeError, which does not mean that nothing happened."""
+        name = commit_name(self.kind, head.version)
+        before = self._store.read(name)
+        metadata = {
+            "lake.prev": _sha256(before),
+            "lake.time": max(_now(), _micros(_commit_info(before, name)) + 1),
+            "lake.producer": batch.producer,
+            "lake.sequence": batch.sequence,
+            "lake.rows": rows,
+            "lake.attempt": batch.attempt,
+            "lake.note": batch.note,
+        }
+        transactions = [
+            Transaction(f"sequence:{batch.producer}", batch.sequence),
+            Transaction(f"version:{batch.producer}", head.version + 1),
+        ]
+        with _delta(f"{self.kind.name}: cannot commit"):
+            head.table.create_write_transaction(
+                [*adds],
+                "append",
+                head.table.schema(),
+                commit_properties=CommitProperties(
+                    custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions
+                ),
+            )
+        self._store.sync(commit_name(self.kind, head.version + 1))
+
+    def _write(self, events: pa.Table) -> AddAction:
+        data = _parquet(events)
+        name = f"{_sha256(data)}.parquet"
+        self._store.write_new(f"{self._folder}/{name}", data)
+        return AddAction(name, len(data), {}, int(time.time() * 1000), True, _stats(events))
+
+
+def commit_name(kind: Kind, version: int) -> str:
+    """Where a commit's JSON is, in the lake's store."""
+    return f"tables/{kind.name}/_delta_log/{version:020d}.json"
+
+
+def _once(events: pa.Table) -> pa.Table:
+    """The table without the second and later events of one id."""
+    ids = events.column("event_id").to_numpy(zero_copy_only=False)
+    if len(set(ids)) == len(ids):
+        return events
+    _, first = np.unique(ids.astype(str), return_index=True)
+    return events.take(pa.array(np.sort(first)))
+
+
+def _parts(events: pa.Table) -> Iterator[pa.Table]:
+    if len(events):
+        count = -(-events.nbytes // FILE_BYTES)
+        rows = -(-len(events) // count)
+        for start in range(0, len(events), rows):
+            yield events.slice(start, rows)
+
+
+def _parquet(events: pa.Table) -> memoryview:
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        events,
+        sink,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        use_dictionary=[path for path in _leaves(events.schema) if path in _REPEATING],
+        write_statistics=["event_id", "recorded_at"],
+        write_page_checksum=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    for field in schema:
+        if pa.types.is_struct(field.type):
+            yield from (f"{field.name}.{field.type.field(i).name}" for i in range(field.type.num_fields))
+        elif pa.types.is_list(field.type):
+            yield f"{field.name}.list.element"
+        else:
+            yield field.name
+
+
+def _stats(events: pa.Table) -> str:
+    """Delta's per-file statistics, of the two columns by which files are skipped."""
+    ids = pc.min_max(events.column("event_id")).as_py()
+    times = pc.min_max(events.column("recorded_at")).as_py()
+    lowest, highest = {"event_id": ids["min"]}, {"event_id": ids["max"]}
+    if times["min"] is not None:
+        lowest["recorded_at"], highest["recorded_at"] = (_iso(times[end]) for end in ("min", "max"))
+    nulls = {name: events.column(name).null_count for name in ("event_id", "recorded_at")}
+    return json.dumps({"numRecords": len(events), "minValues": lowest, "maxValues": highest, "nullCount": nulls})
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _files(table: DeltaTable) -> tuple[FilePin, ...]:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    names = ("path", "size_bytes", "num_records", "min.event_id", "max.event_id")
+    if not len(actions):
+        return ()
+    columns = [actions.column(name).to_pylist() for name in names]
+    files = (
+        FilePin(path, size, rows, path.removesuffix(".parquet"), low, high)
+        for path, size, rows, low, high in zip(*columns, strict=True)
+    )
+    return tuple(sorted(files, key=lambda file: (file.first_id, file.path)))
+
+
+def _info(store: Store, kind: Kind, version: int) -> dict[str, Any]:
+    name = commit_name(kind, version)
+    try:
+        return _commit_info(store.read(name), name)
+    except FileNotFoundError:
+        raise Damaged(f"{name}: this commit is missing", "run 'lake verify'") from None
+
+
+def _commit_info(data: bytes, name: str) -> dict[str, Any]:
+    """The commitInfo action of a commit's JSON lines. Raises Damaged."""
+    try:
+        for line in data.splitlines():
+            action = msgspec.json.decode(line)
+            if "commitInfo" in action:
+                return dict(action["commitInfo"])
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        raise Damaged(f"{name}: not a commit: {error}", "run 'lake verify'") from None
+    raise Damaged(f"{name}: not a commit: there is no commitInfo in it", "run 'lake verify'")
+
+
+def _micros(info: dict[str, Any]) -> int:
+    """When a commit was made, in microseconds since 1970: the lake's own rising time, or Delta's milliseconds."""
+    return int(info.get("lake.time") or info["timestamp"] * 1000)
+
+
+@contextlib.contextmanager
+def _delta(what: str, error: type[LakeError] = LakeError, hint: str | None = None) -> Iterator[None]:
+    """Turn whatever deltalake raises into a LakeError. Its panics are no Exceptions."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as cause:
+        first = (str(cause).splitlines() or [type(cause).__name__])[0]
+        raise error(f"{what}: {first}", hint) from cause
+
+
+def _sha256(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,170 @@
+"""Snapshots: a pinned vector of table versions, written once, readable with pyarrow alone.
+
+A manifest names, for each table, its id, version, head of the commit chain, schema and files with size and sha256. Its
+id is the hash of that content, so the same state has the same id and a changed manifest cannot keep its name. A
+`Snapshot` is plain data: it pickles, and reading it touches neither deltalake nor duckdb, so it survives spawn and
+fork and works on a machine that has only pyarrow.
+
+Not here: choosing versions and writing manifests (`lake`), and SQL over a snapshot (the views).
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from lake.errors import Damaged, UsageError
+from lake.events import KINDS, PIN_ORDER, kind_named
+from lake.files import Store
+
+ID_LENGTH = 32
+BATCH_ROWS = 16_384
+
+
+class FilePin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One data file: its name in the table's folder, bytes, rows, sha256, and the lowest and highest event id in it."""
+
+    path: str
+    size: int
+    rows: int
+    sha256: str
+    first_id: str
+    last_id: str
+
+
+class TablePin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One table at one version. `head` is the sha256 of the commit that made this version, `schema` Delta's JSON."""
+
+    table_id: str
+    version: int
+    head: str
+    rows: int
+    schema: msgspec.Raw
+    files: tuple[FilePin, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a snapshot's id is the hash of."""
+
+    format: int
+    tables: dict[str, TablePin]
+
+
+class Snapshot:
+    """A pinned state of a lake: `id`, and for each kind a table at a version."""
+
+    def __init__(self, store: Store, manifest: bytes) -> None:
+        self._store = store
+        self._manifest = manifest
+        self.id = hashlib.sha256(manifest).hexdigest()[:ID_LENGTH]
+        self.tables = msgspec.json.decode(manifest, type=Manifest).tables
+
+    def __reduce__(self) -> tuple[type["Snapshot"], tuple[Store, bytes]]:
+        return Snapshot, (self._store, self._manifest)
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.id[:12]} {self.vector}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def root(self) -> str:
+        """The URI of the lake that this is a state of."""
+        return self._store.uri
+
+    @property
+    def manifest(self) -> bytes:
+        """The bytes that the id is the hash of."""
+        return self._manifest
+
+    @property
+    def vector(self) -> str:
+        """The versions as a reference that a user can type: `evidence=41,scores=17,…`."""
+        return ",".join(f"{kind}={self.tables[kind].version}" for kind in sorted(self.tables))
+
+    def rows(self, kind: str) -> int:
+        """How many events of a kind the snapshot holds."""
+        return self._pin(kind).rows
+
+    def paths(self, kind: str) -> list[str]:
+        """The full paths of a kind's Parquet files. Raises Damaged if one is missing or has another size."""
+        paths = []
+        for file in self._pin(kind).files:
+            name = f"tables/{kind}/{file.path}"
+            path = self._store.path(name)
+            try:
+                size = self._store.size(name)
+            except FileNotFoundError:
+                raise Damaged(f"{path}: snapshot {self.id} needs this file and it is gone", _VERIFY) from None
+            if size != file.size:
+                raise Damaged(f"{path}: {size} bytes where snapshot {self.id} has {file.size}", _VERIFY)
+            paths.append(path)
+        return paths
+
+    def scan(self, kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The events of a kind, batch by batch in stored order, each page checked against its checksum."""
+        schema = KINDS[kind].schema
+        if columns is not None:
+            unknown = [name for name in columns if name not in schema.names]
+            if unknown:
+                raise UsageError(f"{kind} has no column {unknown[0]!r}", f"its columns are {', '.join(schema.names)}")
+        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
+        paths = self.paths(kind)
+        if not paths:
+            return
+        dataset = ds.dataset(paths, format=parquet, schema=schema)
+        try:
+            yield from dataset.to_batches(
+                columns=schema.names if columns is None else list(columns),
+                batch_size=BATCH_ROWS,
+                batch_readahead=2,
+                fragment_readahead=1,
+            )
+        except OSError as error:
+            raise Damaged(f"{kind}: {error}", _VERIFY) from None
+
+    def read(self, kind: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The events of a kind as one table. For large ones use `scan`."""
+        schema = KINDS[kind].schema
+        wanted = pa.schema([schema.field(name) for name in columns]) if columns is not None else schema
+        return pa.Table.from_batches(list(self.scan(kind, columns)), schema=wanted)
+
+    def verify(self, *, deep: bool = False) -> Iterator[str]:
+        """What is wrong with the files, a line each; nothing if all is well. `deep` reads them and compares sha256."""
+        for kind in sorted(self.tables):
+            for file in self.tables[kind].files:
+                problem = _problem(self._store, f"tables/{kind}/{file.path}", file, deep=deep)
+                if problem:
+                    yield problem
+
+    def _pin(self, kind: str) -> TablePin:
+        if kind_named(kind).ledger:
+            raise UsageError(f"{kind} is a ledger and no part of a snapshot", f"a snapshot has {', '.join(PIN_ORDER)}")
+        return self.tables[kind]
+
+
+_VERIFY = "run 'lake verify' to see what is touched"
+
+
+def manifest_of(tables: dict[str, TablePin]) -> bytes:
+    """The canonical bytes of a manifest: JSON, keys sorted, one final line feed."""
+    return msgspec.json.encode(Manifest(1, tables), order="deterministic") + b"\n"
+
+
+def _problem(store: Store, name: str, file: FilePin, *, deep: bool) -> str | None:
+    try:
+        size = store.size(name)
+    except FileNotFoundError:
+        return f"{name}: missing"
+    if size != file.size:
+        return f"{name}: {size} bytes instead of {file.size}"
+    if deep and store.sha256(name) != file.sha256:
+        return f"{name}: its bytes are not those that were written"
+    return None
