@@ -141,12 +141,16 @@ class Lake:
         ]
         return pa.concat_tables([schema.empty_table(), *parts])
 
-    def snapshot(self, ref: str) -> Snapshot:
+    def snapshot(self, ref: str | None = None) -> Snapshot:
         """The state that a reference means: a snapshot's id (or the start of it), its name, a time, or versions.
+
+        Without a reference, the current state. Nothing is written: what must stay readable for good is pinned.
 
         A time (ISO 8601, UTC unless it says otherwise) means the newest versions committed at or before it. Versions
         are written `evidence=41,scores=17`; tables that are not named are taken as they are now. Raises UnknownRef.
         """
+        if ref is None:
+            return self._at({})
         ref = ref.strip()
         if "=" in ref:
             return self._at_versions(ref)
@@ -162,7 +166,7 @@ class Lake:
 
     def pin(self, ref: str | None = None) -> Snapshot:
         """Pin a state, the current one by default, so that it stays readable for good. The same state, the same id."""
-        snapshot = self.snapshot(ref) if ref is not None else self._at({})
+        snapshot = self.snapshot(ref)
         self._store.write_new(f"snapshots/{snapshot.id}.json", snapshot.manifest)
         return snapshot
 
