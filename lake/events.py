@@ -64,13 +64,8 @@ class Kind:
 
     @property
     def schema(self) -> pa.Schema:
-        """What an event of this kind says: the envelope, then the kind's own columns."""
+        """The table's columns: the envelope, then the kind's own."""
         return pa.schema([*ENVELOPE, *self.columns])
-
-    @property
-    def table_schema(self) -> pa.Schema:
-        """What the table stores: the event, and the key by which look-ups find it."""
-        return pa.schema([*self.schema, EVENT_KEY])
 
 
 ENVELOPE = (
@@ -82,9 +77,6 @@ ENVELOPE = (
 )
 GIVEN_ENVELOPE = ("recorded_at", "source")
 
-# 64 bits that follow from the event's id. Random bits do not compress, so the column is stored plain, and looking up a
-# million ids among ten million costs a tenth of a second per million instead of most of one.
-EVENT_KEY = pa.field("event_key", pa.int64(), nullable=False)
 ID_LENGTH = 47
 _TIME_LIMIT = 1 << 56
 _JSON = msgspec.json.Decoder(msgspec.Raw)
@@ -280,7 +272,7 @@ def to_table(kind: Kind, rows: pa.Table | pa.RecordBatch | list[dict[str, object
 
 
 def with_ids(kind: Kind, table: pa.Table, batch: str) -> pa.Table:
-    """The events of a table made by `to_table`: envelope and key included, in the order and schema of the table.
+    """The events of a table made by `to_table`: the envelope added, in the order and schema of the table.
 
     An id is 14 hexadecimal digits of `recorded_at` in microseconds since 1970 (zeros where unknown), a hyphen, and the
     first 32 of the sha256 of what the event says: its kind, time and non-null columns, each with its name and length,
@@ -293,9 +285,8 @@ def with_ids(kind: Kind, table: pa.Table, batch: str) -> pa.Table:
         "event_id": ids,
         "schema_version": pa.array(np.full(rows, SCHEMA_VERSION, np.int32)),
         "batch": pa.repeat(batch, rows),
-        "event_key": pa.array(keys_of(ids).view(np.int64)),
     }
-    schema = kind.table_schema
+    schema = kind.schema
     return pa.table([made[name] if name in made else table.column(name) for name in schema.names], schema=schema)
 
 

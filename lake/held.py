@@ -1,7 +1,7 @@
 """Which event ids a table already holds: what makes telling the same fact twice harmless.
 
-Each data file's 64-bit keys are read once per process, from its own small column, and kept sorted in a few runs. A
-batch is looked up in those; only where a key is found are full ids compared. Files whose id range the batch does not
+Each data file's ids are read once per process and kept as 64-bit keys, sorted, in a few runs. A batch is looked up in
+those; only where a key is found are full ids compared. Files whose id range the batch does not
 touch are never opened, so with known times a look-up reads only the files of that time. Past `CAPACITY` keys nothing
 more is kept and files are read again each time: slower, but the memory stays bounded.
 """
@@ -70,15 +70,17 @@ class HeldIds:
         self._runs.append(keys)
 
     def _keys(self, file: FilePin) -> np.ndarray:
-        table = pq.read_table(self._locate(file.path), columns=["event_key"], page_checksum_verification=True)
-        return np.asarray(table.column(0)).view(np.uint64)
+        return keys_of(self._ids(file))
+
+    def _ids(self, file: FilePin) -> pa.Array:
+        table = pq.read_table(self._locate(file.path), columns=["event_id"], page_checksum_verification=True)
+        return table.column(0).combine_chunks()
 
     def _confirm(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:
         """Compare whole ids, so that two events whose keys collide are both kept."""
         mask = np.zeros(len(ids), bool)
         for file in files:
-            stored = pq.read_table(self._locate(file.path), columns=["event_id"], page_checksum_verification=True)
-            mask |= np.asarray(pc.is_in(ids, stored.column(0).combine_chunks()))
+            mask |= np.asarray(pc.is_in(ids, self._ids(file)))
             if mask.all():
                 break
         return mask

@@ -144,7 +144,7 @@ class Log:
         with _delta(f"{self._folder}: cannot be created"):
             DeltaTable.create(
                 self._store.path(self._folder),
-                schema=self.kind.table_schema,
+                schema=self.kind.schema,
                 mode="ignore",
                 name=self.kind.name,
                 description=f"One row per event: {self.kind.one_row}",
