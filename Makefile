@@ -1,0 +1,87 @@
+# The things one does here. Each step remembers that it is done, so doing it again takes no time.
+#
+#   make demo     the whole story on sample data, in .venv      make docs    the commands' pages, from their help
+#   make test     every test, with coverage                     make bench   the benchmarks (ROWS=1000000)
+#   make lint     every linter and the type checker             make wheel   builds it, and tries it elsewhere
+#   make clean    removes what these made
+#
+# PYTHON=python3.12   which Python makes .venv (3.11 or newer)
+# TRAIN=0             leaves torch and the training libraries out of `make test`
+# JOBS=2              how many tests run at a time
+
+PYTHON ?= python3
+TRAIN ?= 1
+JOBS ?= 2
+ROWS ?= 1000000
+
+BIN := .venv/bin
+# Errors are shown, everything else is not: a newcomer reads every line.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq install -c constraints.txt
+TEST_TOOLS := .venv/test-tools$(if $(filter 0,$(TRAIN)),,-and-training)
+
+.PHONY: demo test lint docs bench wheel clean
+
+demo: .venv/lake
+	@$(BIN)/lake demo
+
+test: $(TEST_TOOLS)
+	@echo "Running the tests, $(JOBS) at a time"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term
+
+lint: $(TEST_TOOLS)
+	@echo "ruff: style and mistakes"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@echo "mypy: types"
+	@$(BIN)/mypy
+	@echo "import-linter: floors import only downwards"
+	@$(BIN)/lint-imports
+	@echo "sqlfluff: SQL"
+	@$(BIN)/sqlfluff lint --disable-progress-bar views ingest
+
+docs: .venv/lake
+	@$(BIN)/python -m cli.reference
+
+bench: $(TEST_TOOLS)
+	@$(BIN)/python benchmarks/ingest.py --rows $(ROWS)
+	@$(BIN)/python benchmarks/reingest.py --rows $(ROWS)
+	@$(BIN)/python benchmarks/ingest_large.py --rows $(ROWS)
+	@$(BIN)/python benchmarks/export.py --rows $(ROWS)
+	@$(BIN)/python benchmarks/memory.py --rows $(ROWS)
+
+wheel: .venv/lake
+	@echo "Building the wheel and the source archive into dist/"
+	@$(PIP) build
+	@rm -rf dist build/elsewhere
+	@$(BIN)/python -m build --outdir dist . > /dev/null
+	@echo "Installing the wheel into an environment of its own, and running its demo from another folder"
+	@$(PYTHON) -m venv build/elsewhere/venv
+	@build/elsewhere/venv/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt dist/*.whl
+	@cd build/elsewhere && venv/bin/lake demo > demo.txt && echo "It works: $$(ls $(CURDIR)/dist/*.whl)"
+
+clean:
+	@rm -rf .venv build dist demo lakehouse benchmarks/data .coverage .coverage.* .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/lake: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "The lake needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; \
+		echo "hint: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "Making .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv; }
+	@echo "Installing the lake and what it needs into .venv (about 300 MB, a minute or less)"
+	@$(PIP) -e .
+	@touch $@
+
+.venv/test-tools: .venv/lake
+	@echo "Installing what the tests and linters need"
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+# torch comes first and alone: a requirement that is looser than the pin would bring another build and gigabytes of CUDA.
+.venv/test-tools-and-training: .venv/test-tools
+	@echo "Installing torch (TRAIN=0 leaves it out)"
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@echo "Installing the training libraries"
+	@$(PIP) -e '.[train]'
+	@touch $@
