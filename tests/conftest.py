@@ -1,0 +1,35 @@
+"""What every test may rely on: a lake of its own, nothing of the environment's, and examples that do not time out."""
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from lake import Lake
+
+# No deadline: a machine that others use too is slow now and then, which says nothing about the code.
+hypothesis.settings.register_profile("lake", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("lake")
+
+PUBLIC_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lake and the terminal that whoever runs the tests has set up play no part in them."""
+    for name in ("LAKE_URI", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """A lake with nothing in it."""
+    return Lake.create(str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def public_data() -> Path:
+    """A folder of public data sets beside the checkout. Tests that need it are skipped where there is none."""
+    if not PUBLIC_DATA.is_dir():
+        pytest.skip("there are no public data sets beside this checkout")
+    return PUBLIC_DATA
