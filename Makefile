@@ -43,8 +43,8 @@ docs: .venv/lake
 	@$(BIN)/python -m cli.reference
 
 bench: $(TEST_TOOLS)
-	@$(BIN)/python benchmarks/ingest.py --rows $(ROWS)
-	@$(BIN)/python benchmarks/reingest.py --rows $(ROWS)
+	@$(BIN)/python benchmarks/ingest_new.py --rows $(ROWS)
+	@$(BIN)/python benchmarks/ingest_again.py --rows $(ROWS)
 	@$(BIN)/python benchmarks/ingest_large.py --rows $(ROWS)
 	@$(BIN)/python benchmarks/export.py --rows $(ROWS)
 	@$(BIN)/python benchmarks/memory.py --rows $(ROWS)
