@@ -1,0 +1,210 @@
+"""Opens the relations over a snapshot.
+
+Each relation is one `.sql` file in a folder of this package, its name the file's. They become views of an in-memory
+database, over the Parquet files that the snapshot pins; the pinned tables themselves are in the schema `events`. The
+connection can read those files and nothing else, and its settings are locked.
+
+Not here: what the relations mean (their files say), and running what a user typed (`query`).
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from lake.errors import Damaged, LakeError
+from lake.events import KINDS, PIN_ORDER
+from views import engine
+from views.policy import Policy
+
+FOLDERS = ("functions", "facts", "state", "datasets", "quarantine", "health")
+# What the policy becomes; the other relations read them by these names.
+POLICY_TABLES = ("policy", "precedence", "known_files")
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_FUNCTION = re.compile(r"(?:\s*--[^\n]*\n)*\s*create macro ([a-z][a-z0-9_]*)\(")
+_PATH = re.compile(r"/?[A-Za-z0-9._/-]+")
+
+
+class Pinned(Protocol):
+    """What the views need of a snapshot: the Parquet files of each kind."""
+
+    def paths(self, kind: str) -> list[str]:
+        """The local paths of a kind's files."""
+        ...
+
+
+class Rules(LakeError):
+    """The SQL given for the relations is not one SELECT each, or they go round in a circle."""
+
+
+@cache
+def sources() -> Mapping[str, str]:
+    """The SQL of the installed relations and functions by name, in name order."""
+    here = Path(__file__).parent
+    files = sorted(path for folder in FOLDERS for path in (here / folder).glob("*.sql"))
+    return MappingProxyType({path.stem: path.read_text("utf-8") for path in sorted(files, key=lambda path: path.stem)})
+
+
+def dumps(sql: Mapping[str, str]) -> bytes:
+    """The canonical bytes of a set of sources: JSON, names in order."""
+    return msgspec.json.encode(dict(sql), order="deterministic")
+
+
+def loads(data: bytes) -> dict[str, str]:
+    """The sources that `dumps` wrote. Raises Damaged."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise Damaged(f"these are no sources of views: {error}") from None
+
+
+def digest(sql: Mapping[str, str]) -> str:
+    """The sha256 of a set of sources, as hex: the name under which a lake keeps them."""
+    return hashlib.sha256(dumps(sql)).hexdigest()
+
+
+def connect(
+    snapshot: Pinned,
+    policy: Policy | None = None,
+    *,
+    sql: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    memory_limit: str = engine.MEMORY_LIMIT,
+    folders: Sequence[str] = (),
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory database with every relation as a view over the snapshot's files.
+
+    `sql` replaces the installed sources by others, such as those of an older export. The connection reads the pinned
+    files alone, and writes nothing, unless `folders` names some in which it may. Raises Damaged if a file's name is not
+    one that a lake gives, Rules if `sql` is not a set of relations.
+    """
+    con = engine.connection(threads=threads, memory_limit=memory_limit)
+    try:
+        con.execute("set allowed_paths = ?", [[path for kind in PIN_ORDER for path in snapshot.paths(kind)]])
+        con.execute("set allowed_directories = ?", [list(folders)])
+        con.execute("set enable_external_access = false")
+        define(con, snapshot, policy or Policy(), sql)
+        con.execute("set lock_configuration = true")
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def define(
+    con: duckdb.DuckDBPyConnection, snapshot: Pinned, policy: Policy, sql: Mapping[str, str] | None = None
+) -> None:
+    """Creates the pinned tables, the policy and all relations in the connection's current database."""
+    con.execute("create schema events")
+    for kind in PIN_ORDER:
+        con.execute(f"create view events.{kind} as {_pinned(kind, snapshot.paths(kind))}")
+    _create_policy(con, policy)
+    _create_relations(con, sources() if sql is None else sql)
+
+
+def _pinned(kind: str, paths: Sequence[str]) -> str:
+    """The SQL of one pinned table. A view takes no parameters, so the paths stand in it: such as need no quoting."""
+    for path in paths:
+        if not _PATH.fullmatch(path):
+            raise Damaged(f"{path!r} is not how a lake names its files", "move the lake to a plainer path")
+    schema = KINDS[kind].schema
+    if not paths:
+        columns = ", ".join(f"cast(null as {sql_type(field.type)}) as {field.name}" for field in schema)
+        return f"select {columns} where false"
+    files = ", ".join(f"'{path}'" for path in paths)
+    return f"select {', '.join(schema.names)} from read_parquet([{files}], union_by_name = true)"
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """The DuckDB name of an Arrow type that events use."""
+    if pa.types.is_struct(kind):
+        return f"struct({', '.join(f'{field.name} {sql_type(field.type)}' for field in kind)})"
+    if pa.types.is_list(kind):
+        return f"{sql_type(kind.value_type)}[]"
+    return _SQL_TYPES[kind]
+
+
+_SQL_TYPES = {
+    pa.string(): "varchar",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float64(): "double",
+    pa.bool_(): "boolean",
+    pa.timestamp("us", "UTC"): "timestamptz",
+}
+
+
+def _create_policy(con: duckdb.DuckDBPyConnection, policy: Policy) -> None:
+    con.execute(
+        "create table policy"
+        " (include_partial boolean, include_review boolean, pairs_per_task bigint, check_files boolean)"
+    )
+    con.execute(
+        "insert into policy values (?, ?, ?, ?)",
+        [policy.include_partial, policy.include_review, policy.pairs_per_task, policy.known_files is not None],
+    )
+    con.execute("create table precedence (scorer varchar, place bigint)")
+    con.execute(
+        "insert into precedence select unnest(?::varchar[]), unnest(range(?))",
+        [list(policy.precedence), len(policy.precedence)],
+    )
+    con.execute("create table known_files (path varchar)")
+    con.execute("insert into known_files select distinct unnest(?::varchar[])", [list(policy.known_files or ())])
+
+
+def _create_relations(con: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
+    functions = {name: text for name, text in sql.items() if _FUNCTION.match(text)}
+    for name, text in functions.items():
+        _check(name, text, duckdb.StatementType.CREATE)
+        con.execute(text)
+    relations = {name: text for name, text in sql.items() if name not in functions}
+    needs = {}
+    for name, text in relations.items():
+        _check(name, text, duckdb.StatementType.SELECT)
+        needs[name] = _tables(con, text) & relations.keys()
+    for name in _in_order(needs):
+        con.execute(f"create view {name} as {relations[name]}")
+
+
+def _tables(con: duckdb.DuckDBPyConnection, text: str) -> set[str]:
+    """The names of the tables that a SELECT reads; those of its own CTEs are among them."""
+    row = con.execute("select json_serialize_sql(?::varchar)", [text]).fetchone()
+    assert row is not None
+    names = set()
+    nodes = [msgspec.json.decode(row[0])]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE" and not node["schema_name"]:
+                names.add(node["table_name"])
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    return names
+
+
+def _check(name: str, text: str, kind: duckdb.StatementType) -> None:
+    if not _NAME.fullmatch(name):
+        raise Rules(f"{name!r} is no name of a relation")
+    try:
+        statements = duckdb.extract_statements(text)
+    except duckdb.Error as error:
+        raise Rules(f"the relation {name} is not SQL: {error}") from None
+    if [statement.type for statement in statements] != [kind]:
+        raise Rules(f"the relation {name} is not one SELECT")
+
+
+def _in_order(needs: Mapping[str, Iterable[str]]) -> list[str]:
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise Rules(f"relations that need each other: {' <- '.join(error.args[1])}") from None
