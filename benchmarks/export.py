@@ -142,7 +142,8 @@ def ours(folder: str, dataset: str, out: str) -> float:
 def by_hand(folder: str, dataset: str, out: str) -> float:
     """Write the same rows with one statement."""
     connection = duckdb.connect()
-    statement = f"copy ({BY_HAND[dataset].format(bare=folder)}) to '{out}' (format json)"
+    query = BY_HAND[dataset].replace("{bare}", folder)
+    statement = f"copy ({query}) to '{out}' (format json)"
     return timed(lambda: connection.execute(statement))
 
 
