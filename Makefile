@@ -1,6 +1,6 @@
 # The things one does here. Each step remembers that it is done, so doing it again takes no time.
 #
-#   make demo     the whole story on sample data, in .venv      make docs    the commands' pages, from their help
+#   make demo     the whole story on sample data, in demo/      make docs    the commands' pages, from their help
 #   make test     every test, with coverage                     make bench   the benchmarks (ROWS=1000000)
 #   make lint     every linter and the type checker             make wheel   builds it, and tries it elsewhere
 #   make clean    removes what these made
@@ -22,7 +22,8 @@ TEST_TOOLS := .venv/test-tools$(if $(filter 0,$(TRAIN)),,-and-training)
 .PHONY: demo test lint docs bench wheel clean
 
 demo: .venv/lake
-	@$(BIN)/lake demo
+	@rm -rf demo
+	@$(BIN)/lake demo demo
 
 test: $(TEST_TOOLS)
 	@echo "Running the tests, $(JOBS) at a time"
@@ -35,7 +36,7 @@ lint: $(TEST_TOOLS)
 	@echo "mypy: types"
 	@$(BIN)/mypy
 	@echo "import-linter: floors import only downwards"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@echo "sqlfluff: SQL"
 	@$(BIN)/sqlfluff lint --disable-progress-bar views ingest
 
