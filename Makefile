@@ -53,8 +53,8 @@ bench: $(TEST_TOOLS)
 wheel: .venv/lake
 	@echo "Building the wheel and the source archive into dist/"
 	@$(PIP) build
-	@rm -rf dist build/elsewhere
-	@$(BIN)/python -m build --outdir dist . > /dev/null
+	@rm -rf dist build && mkdir build
+	@$(BIN)/python -m build --outdir dist . > build/log 2>&1 || { cat build/log >&2; exit 1; }
 	@echo "Installing the wheel into an environment of its own, and running its demo from another folder"
 	@$(PYTHON) -m venv build/elsewhere/venv
 	@build/elsewhere/venv/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt dist/*.whl
