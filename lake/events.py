@@ -8,6 +8,8 @@ Not here: how rows reach a table (`log`), or what they mean together (the views)
 """
 
 import hashlib
+import numbers
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -79,6 +81,7 @@ GIVEN_ENVELOPE = ("recorded_at", "source")
 
 ID_LENGTH = 47
 _TIME_LIMIT = 1 << 56
+_SLICE_BYTES = 1 << 28  # of Arrow data at a time: the offsets of a text column end at 2 GiB
 _JSON = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -245,7 +248,7 @@ def to_table(kind: Kind, rows: pa.Table | pa.RecordBatch | list[dict[str, object
     Missing nullable columns become null. Every cast is lossless or refused, text is valid UTF-8, JSON columns hold
     JSON, enums hold their values. Raises InvalidRows.
     """
-    given = _from_dicts(kind, rows) if isinstance(rows, list) else pa.Table.from_batches(_batches(rows))
+    given = _from_dicts(kind, rows) if isinstance(rows, list) else _checked(kind, rows)
     fields = [field for field in kind.schema if field.name in GIVEN_ENVELOPE or field in kind.columns]
     known = {field.name for field in fields}
     unknown = [name for name in given.column_names if name not in known]
@@ -263,10 +266,6 @@ def to_table(kind: Kind, rows: pa.Table | pa.RecordBatch | list[dict[str, object
         else:
             raise InvalidRows(f"{kind.name} needs the column {field.name!r}")
     table = pa.table(columns, schema=pa.schema(fields))
-    try:
-        table.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise InvalidRows(f"{kind.name}: {error}") from None
     _check_values(kind, table)
     return table
 
@@ -278,11 +277,9 @@ def with_ids(kind: Kind, table: pa.Table, batch: str) -> pa.Table:
     first 32 of the sha256 of what the event says: its kind, time and non-null columns, each with its name and length,
     so no two contents share an encoding and a column that is added later changes no id.
     """
-    table = table.combine_chunks()
-    ids = _ids(kind, table)
     rows = len(table)
     made: dict[str, pa.Array | pa.ChunkedArray] = {
-        "event_id": ids,
+        "event_id": pa.chunked_array([_ids(kind, part) for part in slices(table, _SLICE_BYTES)], pa.string()),
         "schema_version": pa.array(np.full(rows, SCHEMA_VERSION, np.int32)),
         "batch": pa.repeat(batch, rows),
     }
@@ -295,7 +292,7 @@ def keys_of(ids: pa.Array) -> np.ndarray:
     ids = _one_array(ids) if isinstance(ids, pa.ChunkedArray) else ids
     if len(ids) == 0:
         return np.empty(0, np.uint64)
-    start = ids.offset * ID_LENGTH
+    start = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset]
     text = np.frombuffer(ids.buffers()[2], np.uint8)[start : start + len(ids) * ID_LENGTH].reshape(-1, ID_LENGTH)
     halves = np.ascontiguousarray(text[:, -32:]).view(np.uint64)
     mixed = halves[:, 0]
@@ -304,30 +301,68 @@ def keys_of(ids: pa.Array) -> np.ndarray:
     return mixed ^ (mixed >> np.uint64(32))
 
 
-def _batches(rows: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
-    return [rows] if isinstance(rows, pa.RecordBatch) else rows.to_batches() or rows.schema.empty_table().to_batches()
+def slices(table: pa.Table, limit: int) -> Iterator[pa.Table]:
+    """The table's rows in order, in slices of at most `limit` bytes of Arrow data, or of one row."""
+    if len(table) > 1 and table.nbytes > limit:
+        half = len(table) // 2
+        yield from slices(table.slice(0, half), limit)
+        yield from slices(table.slice(half), limit)
+    elif len(table):
+        yield table
+
+
+def _checked(kind: Kind, rows: pa.Table | pa.RecordBatch) -> pa.Table:
+    table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if twice:
+        raise InvalidRows(f"{kind.name}: the column {twice[0]!r} is there twice")
+    try:
+        # Before anything else looks at it: an offset out of bounds or half a character would lead others astray.
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise InvalidRows(f"{kind.name}: {error}") from None
+    return table
 
 
 def _from_dicts(kind: Kind, rows: list[dict[str, object]]) -> pa.Table:
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    if not rows:
+        return kind.columns.empty_table()
     fields = {field.name: field for field in kind.schema}
     columns: dict[str, pa.Array] = {}
-    for name in names:
+    for name in dict.fromkeys(name for row in rows for name in row):
         values = [row.get(name) for row in rows]
-        if name == "recorded_at" and not all(value is None or _is_aware(value) for value in values):
-            raise InvalidRows(
-                f"{kind.name}: recorded_at must be a datetime with a time zone",
-                "write datetime.now(UTC), or parse the text first",
-            )
+        if name not in fields:
+            columns[str(name)] = pa.nulls(len(rows))
+            continue
+        wanted = fields[name].type
+        for row, value in enumerate(values):
+            if not _means(value, wanted):
+                hint = "write datetime.now(UTC), or parse the text first" if name == "recorded_at" else None
+                raise InvalidRows(f"{kind.name}: column {name!r}, row {row}: {value!r:.80} is no {wanted}", hint)
         try:
-            columns[name] = pa.array(values, fields[name].type if name in fields else None)
+            columns[name] = pa.array(values, wanted)
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
             raise InvalidRows(f"{kind.name}: column {name!r}: {error}") from None
     return pa.table(columns)
 
 
-def _is_aware(value: object) -> bool:
-    return isinstance(value, datetime) and value.tzinfo is not None
+def _means(value: object, wanted: pa.DataType) -> bool:
+    """Whether a Python value is of this type. Arrow itself would also take bytes for text and 'ab' for ['a', 'b']."""
+    if value is None:
+        return True
+    if pa.types.is_string(wanted):
+        return isinstance(value, str)
+    if pa.types.is_list(wanted):
+        return isinstance(value, list | tuple) and all(_means(item, wanted.value_type) for item in value)
+    if pa.types.is_struct(wanted):
+        types = {field.name: field.type for field in wanted}
+        return isinstance(value, dict) and all(name in types and _means(value[name], types[name]) for name in value)
+    if pa.types.is_timestamp(wanted):
+        return isinstance(value, datetime) and value.tzinfo is not None
+    if pa.types.is_boolean(wanted):
+        return isinstance(value, bool)
+    number = numbers.Integral if pa.types.is_integer(wanted) else numbers.Real
+    return isinstance(value, number) and not isinstance(value, bool)
 
 
 def _exact(kind: Kind, field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -388,8 +423,10 @@ def _check_values(kind: Kind, table: pa.Table) -> None:
         if pa.types.is_floating(field.type):
             _refuse(kind, field.name, column, pc.invert(pc.is_finite(column)), "is not a finite number")
         if pa.types.is_list(field.type):
-            holes = pc.is_null(pc.list_flatten(column))
-            _refuse(kind, field.name, pc.list_flatten(column), holes, "has a null element")
+            holes = np.asarray(pc.is_null(pc.list_flatten(column)))
+            ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(column), 0)))
+            rows = np.searchsorted(ends, np.flatnonzero(holes), side="right")
+            _refuse(kind, field.name, column, pa.array(np.isin(np.arange(len(column)), rows)), "has a null element")
         if field.name in kind.json:
             _check_json(kind, field.name, column)
     _check_times(kind, table.column("recorded_at"))
@@ -420,8 +457,6 @@ def _check_times(kind: Kind, column: pa.ChunkedArray) -> None:
 
 def _ids(kind: Kind, table: pa.Table) -> pa.Array:
     names = [*kind.columns.names, *(("source",) if kind.placed else ())]
-    if len(table) == 0:
-        return pa.array([], pa.string())
     parts: list[pa.Array] = []
     for name in names:
         said = _said(_one_array(table.column(name)))

@@ -1,9 +1,9 @@
 """Which event ids a table already holds: what makes telling the same fact twice harmless.
 
 Each data file's ids are read once per process and kept as 64-bit keys, sorted, in a few runs. A batch is looked up in
-those; only where a key is found are full ids compared. Files whose id range the batch does not
-touch are never opened, so with known times a look-up reads only the files of that time. Past `CAPACITY` keys nothing
-more is kept and files are read again each time: slower, but the memory stays bounded.
+those; only where a key is found are full ids compared. Files whose id range the batch does not touch are never opened,
+so with known times a look-up reads only the files of that time. Past `CAPACITY` keys nothing more is kept and files are
+read again each time: slower, but the memory stays bounded.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lake.errors import Damaged
 from lake.events import keys_of
 from lake.snapshots import FilePin
 
@@ -24,8 +25,9 @@ READERS = 2
 class HeldIds:
     """The ids in a growing set of immutable files, by key. `locate` gives the full path of a file's name."""
 
-    def __init__(self, locate: Callable[[str], str]) -> None:
+    def __init__(self, locate: Callable[[str], str], capacity: int = CAPACITY) -> None:
         self._locate = locate
+        self._capacity = capacity
         self._loaded: set[str] = set()
         self._runs: list[np.ndarray] = []
 
@@ -45,12 +47,13 @@ class HeldIds:
 
     def _lookups(self, keys: np.ndarray, files: Sequence[FilePin]) -> Iterable[np.ndarray]:
         new = [file for file in files if file.path not in self._loaded]
-        room = CAPACITY - sum(map(len, self._runs))
+        room = self._capacity - sum(map(len, self._runs))
         kept: list[FilePin] = []
         passing: list[FilePin] = []
         for file in new:
-            (kept if file.rows <= room else passing).append(file)
-            room -= file.rows
+            fits = file.rows <= room
+            (kept if fits else passing).append(file)
+            room -= file.rows if fits else 0
         if kept:
             with ThreadPoolExecutor(READERS) as pool:
                 self._add(np.concatenate(list(pool.map(self._keys, kept))))
@@ -73,7 +76,11 @@ class HeldIds:
         return keys_of(self._ids(file))
 
     def _ids(self, file: FilePin) -> pa.Array:
-        table = pq.read_table(self._locate(file.path), columns=["event_id"], page_checksum_verification=True)
+        path = self._locate(file.path)
+        try:
+            table = pq.read_table(path, columns=["event_id"], page_checksum_verification=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise Damaged(f"{path}: {error}", "run 'lake verify'; nothing was stored") from None
         return table.column(0).combine_chunks()
 
     def _confirm(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:

@@ -6,7 +6,6 @@ Nothing outside this floor touches a table.
 
 import hashlib
 import re
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,23 +13,24 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lake.errors import Damaged, LakeError, NotALake, SequenceTooLow, UnknownRef, UsageError
 from lake.events import KINDS, PIN_ORDER, kind_named, to_table
 from lake.files import Store
 from lake.log import Appended, Commit, Log, Position
-from lake.snapshots import ID_LENGTH, Snapshot, manifest_of
+from lake.snapshots import ID_LENGTH, Snapshot, manifest_of, scan_files
 
 FORMAT = 1
 SHORTEST_PREFIX = 6
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._/-]{0,99}")
 _ID = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},{ID_LENGTH}}}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"\s*([a-z]+)=([0-9]{1,18})\s*")
 
 
-class _Marker(msgspec.Struct, forbid_unknown_fields=True):
-    """`lake.json`: what makes a folder a lake."""
+class _Marker(msgspec.Struct):
+    """`lake.json`: what makes a folder a lake. A newer format may say more."""
 
     format: int
     id: str
@@ -60,14 +60,12 @@ class Lake:
         """Create a lake at a URI, with every table. Raises LakeError if something is there already."""
         store = Store(uri)
         marker = _Marker(FORMAT, str(uuid.uuid4()), datetime.now(UTC).isoformat(timespec="seconds"))
-        if not store.exists("lake.json") and any(store.names("")):
+        # In this order: another process may be creating the lake, and the marker comes first.
+        if any(store.names("")) and not store.exists("lake.json"):
             raise LakeError(f"{store.uri}: this folder is not empty and not a lake", "choose another folder")
         if not store.write_new("lake.json", msgspec.json.encode(marker) + b"\n") and not exist_ok:
             raise LakeError(f"{store.uri}: there is a lake here already", "use it as it is, or choose another folder")
-        lake = cls(store)
-        for log in lake._logs.values():
-            log.create()
-        return lake
+        return cls.open(uri)
 
     @classmethod
     def open(cls, uri: str) -> "Lake":
@@ -108,15 +106,10 @@ class Lake:
 
         Raises InvalidRows, SequenceTooLow, Contended.
         """
-        if not producer or sequence < 0:
-            raise UsageError("a batch needs a producer's name and a sequence of at least 0")
+        if not producer.isprintable() or not producer or not 0 <= sequence < 1 << 63:
+            raise UsageError("a batch needs a producer's name, in plain text, and a sequence between 0 and 2^63")
         table = to_table(kind_named(kind), rows)
-        try:
-            return self._logs[kind].append(table, producer, sequence, note)
-        except OSError as error:
-            raise LakeError(
-                f"{self.uri}: {error.strerror or error}", "make room or mend the disk; then send it again"
-            ) from error
+        return self._logs[kind].append(table, producer, sequence, note)
 
     def position(self, kind: str, producer: str) -> Position | None:
         """How far a producer's committed work has come in a kind's table."""
@@ -132,14 +125,8 @@ class Lake:
 
     def read(self, kind: str) -> pa.Table:
         """All events of a kind, at the newest version, ledgers included. For large tables pin and use `scan`."""
-        schema = kind_named(kind).schema
-        parts = [
-            pq.read_table(
-                self._store.path(f"tables/{kind}/{file.path}"), schema=schema, page_checksum_verification=True
-            )
-            for file in self._logs[kind].head().files
-        ]
-        return pa.concat_tables([schema.empty_table(), *parts])
+        found = kind_named(kind)
+        return pa.Table.from_batches(scan_files(self._store, found, self._logs[kind].head().files), schema=found.schema)
 
     def snapshot(self, ref: str | None = None) -> Snapshot:
         """The state that a reference means: a snapshot's id (or the start of it), its name, a time, or versions.
@@ -154,10 +141,11 @@ class Lake:
         ref = ref.strip()
         if "=" in ref:
             return self._at_versions(ref)
-        if named := self._named(ref):
-            return self._stored(named)
+        # No name reads as an id, so an id is found without reading the names.
         if _ID.fullmatch(ref) and (found := self._by_prefix(ref)):
             return self._stored(found)
+        if _NAME.fullmatch(ref) and (named := self.names().get(ref)):
+            return self._stored(named)
         if moment := _moment(ref):
             return self._at_time(ref, moment)
         raise UnknownRef(
@@ -167,16 +155,17 @@ class Lake:
     def pin(self, ref: str | None = None) -> Snapshot:
         """Pin a state, the current one by default, so that it stays readable for good. The same state, the same id."""
         snapshot = self.snapshot(ref)
-        self._store.write_new(f"snapshots/{snapshot.id}.json", snapshot.manifest)
+        self._keep(snapshot)
         return snapshot
 
     def name(self, snapshot: Snapshot, name: str | None, note: str | None = None, actor: str | None = None) -> None:
-        """Give a pinned snapshot a name, a note, or both. A name moves to the snapshot that was given it last."""
+        """Give a snapshot a name, a note, or both, and pin it. A name moves to the snapshot that was given it last."""
         if name is not None and (not _NAME.fullmatch(name) or _ID.fullmatch(name) or _moment(name)):
             raise UsageError(
                 f"{name!r} cannot be a snapshot's name",
                 "start with a letter; then letters, digits, '.', '_', '-' and '/'; nothing that reads as an id",
             )
+        self._keep(snapshot)
         row: dict[str, object] = {"snapshot_id": snapshot.id, "name": name, "note": note, "actor": actor}
         self.record("snapshots", row)
 
@@ -184,12 +173,14 @@ class Lake:
         """Append one event that happens now: a name, a receipt, a retraction, a review."""
         rows = [{"recorded_at": datetime.now(UTC), **row}]
         while True:
+            last = self.position(kind, "lake")
             try:
-                self.append(kind, rows, producer="lake", sequence=time.time_ns())
+                done = self.append(kind, rows, producer="lake", sequence=last.sequence + 1 if last else 0)
             except SequenceTooLow:
-                # Another process recorded something in the meantime; the event's id keeps this from storing it twice.
+                # Other processes recorded something in the meantime; the event's id keeps this from being stored twice.
                 continue
-            return
+            if not done.repeated:
+                return
 
     def snapshots(self) -> list[str]:
         """The ids of all snapshots that are pinned, sorted."""
@@ -197,8 +188,10 @@ class Lake:
 
     def names(self) -> dict[str, str]:
         """Every snapshot name and the id that it means now."""
-        rows = self.read("snapshots").select(["recorded_at", "event_id", "name", "snapshot_id"]).sort_by("event_id")
-        return {row["name"]: row["snapshot_id"] for row in rows.to_pylist() if row["name"] is not None}
+        rows = self.read("snapshots").select(["batch", "name", "snapshot_id"]).to_pylist()
+        # By the log's own order, not by clocks that jump: the batch is named by a sequence that only rises.
+        rows.sort(key=lambda row: int(row["batch"].rpartition("@")[2]))
+        return {row["name"]: row["snapshot_id"] for row in rows if row["name"] is not None}
 
     def put_object(self, data: bytes) -> str:
         """Keep bytes under their sha256, which is returned. Keeping them twice changes nothing."""
@@ -209,9 +202,11 @@ class Lake:
     def get_object(self, digest: str) -> bytes:
         """The bytes kept under a sha256. Raises UnknownRef, Damaged."""
         try:
-            data = self._store.read(f"objects/{digest}")
+            data = self._store.read(f"objects/{digest}") if _DIGEST.fullmatch(digest) else None
         except FileNotFoundError:
-            raise UnknownRef(f"the lake keeps nothing under {digest}") from None
+            data = None
+        if data is None:
+            raise UnknownRef(f"the lake keeps nothing under {digest}")
         if hashlib.sha256(data).hexdigest() != digest:
             raise Damaged(f"objects/{digest}: its bytes are not those that were kept", "restore it from a backup")
         return data
@@ -222,17 +217,15 @@ class Lake:
         `deep` reads every file that a snapshot or the newest version needs and compares its sha256.
         """
         for log in self._logs.values():
-            try:
-                log.head()
-            except LakeError as error:
-                yield error.message
-            else:
-                yield from log.verify()
+            yield from log.verify()
         seen: set[str] = set()
         for label, snapshot in self._states():
             if isinstance(snapshot, LakeError):
                 yield f"{label}: {snapshot.message}"
                 continue
+            gone = [kind for kind, pin in snapshot.tables.items() if not self._logs[kind].holds(pin)]
+            if gone:
+                yield f"{label}: the log no longer has the version of {', '.join(gone)} that was pinned"
             for problem in snapshot.verify(deep=deep):
                 if problem not in seen:
                     seen.add(problem)
@@ -258,26 +251,28 @@ class Lake:
     def _at_versions(self, ref: str) -> Snapshot:
         versions: dict[str, int] = {}
         for part in ref.split(","):
-            kind, _, number = part.strip().partition("=")
-            if kind not in PIN_ORDER or not number.isdecimal():
-                raise UnknownRef(f"{part!r} is no table and version", f"write for example {PIN_ORDER[2]}=41,scores=17")
+            match = _VERSION.fullmatch(part)
+            if not match or match[1] not in PIN_ORDER or match[1] in versions:
+                raise UnknownRef(f"{part!r} is no table and version", "write for example evidence=41,scores=17")
+            kind, version = match[1], int(match[2])
             newest = self._logs[kind].head().version
-            if int(number) > newest:
-                raise UnknownRef(f"{kind} has no version {number}; its newest is {newest}", "run 'lake log'")
-            versions[kind] = int(number)
-        return self._at(versions)
-
-    def _at_time(self, ref: str, moment: datetime) -> Snapshot:
-        versions = {}
-        for kind in PIN_ORDER:
-            version = self._logs[kind].version_at(moment)
-            if version is None:
-                raise UnknownRef(f"the lake is younger than {ref}", "run 'lake log'")
+            if version > newest:
+                raise UnknownRef(f"{kind} has no version {version}; its newest is {newest}", "run 'lake log'")
             versions[kind] = version
         return self._at(versions)
 
-    def _named(self, ref: str) -> str | None:
-        return self.names().get(ref) if _NAME.fullmatch(ref) else None
+    def _at_time(self, ref: str, moment: datetime) -> Snapshot:
+        versions = {kind: self._logs[kind].version_at(moment) for kind in PIN_ORDER}
+        if all(version is None for version in versions.values()):
+            raise UnknownRef(f"the lake is younger than {ref}", "run 'lake log'")
+        # A table that is younger was as empty then as it is at version 0.
+        return self._at({kind: version or 0 for kind, version in versions.items()})
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        if snapshot.root != self.uri:
+            raise UsageError(f"snapshot {snapshot.id} is of another lake, {snapshot.root}")
+        if not self._store.write_new(f"snapshots/{snapshot.id}.json", snapshot.manifest):
+            self._stored(snapshot.id)
 
     def _by_prefix(self, prefix: str) -> str | None:
         found = [snapshot_id for snapshot_id in self.snapshots() if snapshot_id.startswith(prefix)]

@@ -9,9 +9,12 @@ Every open reads the table's properties back: the ones below are what keeps old 
 """
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import random
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -28,10 +31,10 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction
 
 from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTooLow
-from lake.events import Kind, with_ids
+from lake.events import Kind, slices, with_ids
 from lake.files import Store
 from lake.held import HeldIds
-from lake.snapshots import FilePin, TablePin
+from lake.snapshots import FILE_NAME, FilePin, TablePin
 
 PROPERTIES = {
     "delta.appendOnly": "true",
@@ -45,6 +48,8 @@ PROPERTIES = {
 PATIENCE = 120.0  # seconds of lost races before an append gives up
 ROW_GROUP = 122_880  # rows; what DuckDB reads in one go on one core
 FILE_BYTES = 256 << 20  # of Arrow data in one file, at most
+
+_COMMIT = re.compile(r"[0-9]{20}\.json")
 
 # Columns worth a dictionary: their values repeat.
 _REPEATING = frozenset(
@@ -107,14 +112,23 @@ class Head:
         self._kind = kind
         self.table = table
         self.version: int = table.version()
-        self.files = _files(table)
+
+    @functools.cached_property
+    def files(self) -> tuple[FilePin, ...]:
+        """The files that this version has, by their first id. Raises Damaged."""
+        return _files(self.table, self._kind)
 
     def pin(self) -> TablePin:
-        """This version, for a manifest."""
+        """This version, for a manifest, once it is on the disk. Raises Damaged."""
+        name = commit_name(self._kind, self.version)
+        data = self._store.read(name)
+        _commit_info(data, name)
+        # Whoever committed it may not have come this far.
+        self._store.sync(name)
         return TablePin(
             table_id=str(self.table.metadata().id),
             version=self.version,
-            head=_sha256(self._store.read(commit_name(self._kind, self.version))),
+            head=_sha256(data),
             rows=sum(file.rows for file in self.files),
             schema=msgspec.Raw(self.table.schema().to_json().encode()),
             files=self.files,
@@ -194,7 +208,7 @@ class Log:
             mask = self._held.held(events.column("event_id").combine_chunks(), head.files)
             if mask.any():
                 events, adds = events.filter(pa.array(~mask)), None
-            adds = [self._write(part) for part in _parts(events)] if adds is None else adds
+            adds = [self._write(part) for part in slices(events, FILE_BYTES)] if adds is None else adds
             try:
                 self._commit(head, batch, adds, len(events))
             except LakeError as error:
@@ -239,13 +253,15 @@ class Log:
         return low if low >= 0 else None
 
     def verify(self) -> Iterator[str]:
-        """What is wrong with the chain of commits, a line each; nothing if every link holds."""
+        """What is wrong with the log, a line each; nothing if every link holds and they add up to the files in use."""
+        names = [name for name in self._store.names(f"{self._folder}/_delta_log") if _COMMIT.fullmatch(name)]
+        added: set[str] = set()
         previous = None
-        for version in range(self.head().version + 1):
+        for version in range(int(names[-1].removesuffix(".json")) + 1 if names else 1):
             name = commit_name(self.kind, version)
             try:
                 data = self._store.read(name)
-                info = _commit_info(data, name)
+                actions = _actions(data, name)
             except FileNotFoundError:
                 yield f"{name}: missing"
                 previous = None
@@ -254,11 +270,23 @@ class Log:
                 yield error.message
                 previous = None
                 continue
-            if version > 0 and "lake.prev" not in info:
-                yield f"{name}: not written by the lake"
-            elif version > 0 and previous is not None and info["lake.prev"] != previous:
-                yield f"{name}: does not follow version {version - 1} as it is now"
+            yield from (f"{name}: {problem}" for problem in _problems(version, actions, previous))
             previous = _sha256(data)
+            added.update(add.get("path", "") for add in actions["add"])
+        try:
+            used = {file.path for file in self.head().files}
+        except LakeError as error:
+            yield error.message
+        else:
+            if used != added:
+                yield f"{self._folder}: the newest version has other files than its commits have added"
+
+    def holds(self, pin: TablePin) -> bool:
+        """Whether the log still has the version that was pinned, as it was."""
+        try:
+            return _sha256(self._store.read(commit_name(self.kind, pin.version))) == pin.head
+        except FileNotFoundError:
+            return False
 
     def _already(self, position: Position, batch: _Batch, offered: int) -> Appended:
         if position.sequence > batch.sequence:
@@ -267,16 +295,18 @@ class Log:
                 "a producer's sequence only rises; was it started twice?",
             )
         info = _info(self._store, self.kind, position.version)
+        # Whoever committed it, this call in vain or a process that was killed, may not have come this far.
+        self._store.sync(commit_name(self.kind, position.version))
         if info.get("lake.attempt") != batch.attempt:
             return Appended(offered, 0, None, repeated=True)
-        # Our own commit, whose answer was lost.
-        self._store.sync(commit_name(self.kind, position.version))
         return Appended(offered, info["lake.rows"], position.version)
 
     def _commit(self, head: Head, batch: _Batch, adds: Sequence[AddAction], rows: int) -> None:
         """Commit on exactly the version after `head`. Raises LakeError, which does not mean that nothing happened."""
         name = commit_name(self.kind, head.version)
         before = self._store.read(name)
+        # Each writer syncs the commit that it builds on, so that what is on the disk has no gap.
+        self._store.sync(name)
         metadata = {
             "lake.prev": _sha256(before),
             "lake.time": max(_now(), _micros(_commit_info(before, name)) + 1),
@@ -300,11 +330,18 @@ class Log:
                 ),
             )
         self._store.sync(commit_name(self.kind, head.version + 1))
+        # A checkpoint that is half on the disk would keep the table from opening.
+        for name in (f"{head.version + 1:020d}.checkpoint.parquet", "_last_checkpoint"):
+            with contextlib.suppress(FileNotFoundError):
+                self._store.sync(f"{self._folder}/_delta_log/{name}")
 
     def _write(self, events: pa.Table) -> AddAction:
         data = _parquet(events)
-        name = f"{_sha256(data)}.parquet"
-        self._store.write_new(f"{self._folder}/{name}", data)
+        digest = _sha256(data)
+        name = f"{digest}.parquet"
+        path = f"{self._folder}/{name}"
+        if not self._store.write_new(path, data) and self._store.sha256(path) != digest:
+            raise Damaged(f"{path}: its bytes are not those that were written", "move it away; then send it again")
         return AddAction(name, len(data), {}, int(time.time() * 1000), True, _stats(events))
 
 
@@ -315,19 +352,13 @@ def commit_name(kind: Kind, version: int) -> str:
 
 def _once(events: pa.Table) -> pa.Table:
     """The table without the second and later events of one id."""
-    ids = events.column("event_id").to_numpy(zero_copy_only=False)
-    if len(set(ids)) == len(ids):
+    keys = pc.dictionary_encode(events.column("event_id").combine_chunks()).indices
+    _, first = np.unique(np.asarray(keys), return_index=True)
+    if len(first) == len(events):
         return events
-    _, first = np.unique(ids.astype(str), return_index=True)
-    return events.take(pa.array(np.sort(first)))
-
-
-def _parts(events: pa.Table) -> Iterator[pa.Table]:
-    if len(events):
-        count = -(-events.nbytes // FILE_BYTES)
-        rows = -(-len(events) // count)
-        for start in range(0, len(events), rows):
-            yield events.slice(start, rows)
+    mask = np.zeros(len(events), bool)
+    mask[first] = True
+    return events.filter(pa.array(mask))
 
 
 def _parquet(events: pa.Table) -> memoryview:
@@ -369,16 +400,20 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _files(table: DeltaTable) -> tuple[FilePin, ...]:
+def _files(table: DeltaTable, kind: Kind) -> tuple[FilePin, ...]:
     actions = pa.table(table.get_add_actions(flatten=True))
     names = ("path", "size_bytes", "num_records", "min.event_id", "max.event_id")
     if not len(actions):
         return ()
-    columns = [actions.column(name).to_pylist() for name in names]
-    files = (
-        FilePin(path, size, rows, path.removesuffix(".parquet"), low, high)
-        for path, size, rows, low, high in zip(*columns, strict=True)
-    )
+    columns = [actions.column(name).to_pylist() if name in actions.column_names else () for name in names]
+    files = []
+    for path, size, rows, low, high in itertools.zip_longest(*columns):
+        if not re.fullmatch(FILE_NAME, path) or None in (size, rows, low, high):
+            raise Damaged(
+                f"tables/{kind.name}: version {table.version()} has a file that the lake did not write: {path}",
+                "another program has changed this table; restore its _delta_log from a backup",
+            )
+        files.append(FilePin(path, size, rows, path.removesuffix(".parquet"), low, high))
     return tuple(sorted(files, key=lambda file: (file.first_id, file.path)))
 
 
@@ -391,15 +426,35 @@ def _info(store: Store, kind: Kind, version: int) -> dict[str, Any]:
 
 
 def _commit_info(data: bytes, name: str) -> dict[str, Any]:
-    """The commitInfo action of a commit's JSON lines. Raises Damaged."""
+    return _actions(data, name)["commitInfo"][0]
+
+
+def _actions(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
+    """A commit's actions by their type; there is always a commitInfo. Raises Damaged."""
+    found: dict[str, list[dict[str, Any]]] = {"commitInfo": [], "add": []}
     try:
         for line in data.splitlines():
-            action = msgspec.json.decode(line)
-            if "commitInfo" in action:
-                return dict(action["commitInfo"])
-    except (msgspec.DecodeError, TypeError, ValueError) as error:
+            for action, content in msgspec.json.decode(line, type=dict[str, dict[str, Any]]).items():
+                found.setdefault(action, []).append(content)
+    except msgspec.DecodeError as error:
         raise Damaged(f"{name}: not a commit: {error}", "run 'lake verify'") from None
-    raise Damaged(f"{name}: not a commit: there is no commitInfo in it", "run 'lake verify'")
+    if not found["commitInfo"]:
+        raise Damaged(f"{name}: not a commit: there is no commitInfo in it", "run 'lake verify'")
+    return found
+
+
+def _problems(version: int, actions: dict[str, list[dict[str, Any]]], previous: str | None) -> Iterator[str]:
+    """What is wrong with a commit after another of this sha256."""
+    info = actions["commitInfo"][0]
+    if version == 0:
+        return
+    if not info.keys() >= {"lake.prev", "lake.rows"} or not actions.keys() <= {"commitInfo", "add", "txn"}:
+        yield "not written by the lake"
+        return
+    if previous is not None and info["lake.prev"] != previous:
+        yield f"does not follow version {version - 1} as it is now"
+    if sum(json.loads(add.get("stats") or "{}").get("numRecords", 0) for add in actions["add"]) != info["lake.rows"]:
+        yield "has other rows than were committed"
 
 
 def _micros(info: dict[str, Any]) -> int:

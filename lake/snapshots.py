@@ -2,31 +2,32 @@
 
 A manifest names, for each table, its id, version, head of the commit chain, schema and files with size and sha256. Its
 id is the hash of that content, so the same state has the same id and a changed manifest cannot keep its name. A
-`Snapshot` is plain data: it pickles, and reading it touches neither deltalake nor duckdb, so it survives spawn and
-fork and works on a machine that has only pyarrow.
+`Snapshot` is plain data: it pickles, and reading it calls neither deltalake nor duckdb, so it survives spawn and fork.
 
 Not here: choosing versions and writing manifests (`lake`), and SQL over a snapshot (the views).
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from lake.errors import Damaged, UsageError
-from lake.events import KINDS, PIN_ORDER, kind_named
+from lake.events import PIN_ORDER, Kind, kind_named
 from lake.files import Store
 
 ID_LENGTH = 32
 BATCH_ROWS = 16_384
+FILE_NAME = r"\A[0-9a-f]{64}\.parquet\Z"  # no other file is ever opened, whatever a manifest or a log says
 
 
 class FilePin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One data file: its name in the table's folder, bytes, rows, sha256, and the lowest and highest event id in it."""
 
-    path: str
+    path: Annotated[str, msgspec.Meta(pattern=FILE_NAME)]
     size: int
     rows: int
     sha256: str
@@ -59,7 +60,10 @@ class Snapshot:
         self._store = store
         self._manifest = manifest
         self.id = hashlib.sha256(manifest).hexdigest()[:ID_LENGTH]
-        self.tables = msgspec.json.decode(manifest, type=Manifest).tables
+        try:
+            self.tables = msgspec.json.decode(manifest, type=Manifest).tables
+        except msgspec.DecodeError as error:
+            raise Damaged(f"snapshot {self.id}: {error}", "was it made by a newer version?") from None
 
     def __reduce__(self) -> tuple[type["Snapshot"], tuple[Store, bytes]]:
         return Snapshot, (self._store, self._manifest)
@@ -90,51 +94,19 @@ class Snapshot:
 
     def rows(self, kind: str) -> int:
         """How many events of a kind the snapshot holds."""
-        return self._pin(kind).rows
+        return sum(file.rows for file in self._files(kind))
 
     def paths(self, kind: str) -> list[str]:
         """The full paths of a kind's Parquet files. Raises Damaged if one is missing or has another size."""
-        paths = []
-        for file in self._pin(kind).files:
-            name = f"tables/{kind}/{file.path}"
-            path = self._store.path(name)
-            try:
-                size = self._store.size(name)
-            except FileNotFoundError:
-                raise Damaged(f"{path}: snapshot {self.id} needs this file and it is gone", _VERIFY) from None
-            if size != file.size:
-                raise Damaged(f"{path}: {size} bytes where snapshot {self.id} has {file.size}", _VERIFY)
-            paths.append(path)
-        return paths
+        return paths_of(self._store, kind, self._files(kind))
 
     def scan(self, kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The events of a kind, batch by batch in stored order, each page checked against its checksum."""
-        schema = KINDS[kind].schema
-        if columns is not None:
-            unknown = [name for name in columns if name not in schema.names]
-            if unknown:
-                raise UsageError(f"{kind} has no column {unknown[0]!r}", f"its columns are {', '.join(schema.names)}")
-        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-        parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
-        paths = self.paths(kind)
-        if not paths:
-            return
-        dataset = ds.dataset(paths, format=parquet, schema=schema)
-        try:
-            yield from dataset.to_batches(
-                columns=schema.names if columns is None else list(columns),
-                batch_size=BATCH_ROWS,
-                batch_readahead=2,
-                fragment_readahead=1,
-            )
-        except OSError as error:
-            raise Damaged(f"{kind}: {error}", _VERIFY) from None
+        return scan_files(self._store, kind_named(kind), self._files(kind), columns)
 
     def read(self, kind: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The events of a kind as one table. For large ones use `scan`."""
-        schema = KINDS[kind].schema
-        wanted = pa.schema([schema.field(name) for name in columns]) if columns is not None else schema
-        return pa.Table.from_batches(list(self.scan(kind, columns)), schema=wanted)
+        return pa.Table.from_batches(self.scan(kind, columns), schema=_columns(kind_named(kind), columns))
 
     def verify(self, *, deep: bool = False) -> Iterator[str]:
         """What is wrong with the files, a line each; nothing if all is well. `deep` reads them and compares sha256."""
@@ -144,13 +116,60 @@ class Snapshot:
                 if problem:
                     yield problem
 
-    def _pin(self, kind: str) -> TablePin:
+    def _files(self, kind: str) -> tuple[FilePin, ...]:
         if kind_named(kind).ledger:
             raise UsageError(f"{kind} is a ledger and no part of a snapshot", f"a snapshot has {', '.join(PIN_ORDER)}")
-        return self.tables[kind]
+        # A snapshot older than the kind has none of it.
+        return self.tables[kind].files if kind in self.tables else ()
 
 
 _VERIFY = "run 'lake verify' to see what is touched"
+
+
+def paths_of(store: Store, kind: str, files: Sequence[FilePin]) -> list[str]:
+    """The full paths of a kind's files. Raises Damaged if one is missing or has another size."""
+    paths = []
+    for file in files:
+        name = f"tables/{kind}/{file.path}"
+        path = store.path(name)
+        try:
+            size = store.size(name)
+        except FileNotFoundError:
+            raise Damaged(f"{path}: this data file is gone", _VERIFY) from None
+        if size != file.size:
+            raise Damaged(f"{path}: {size} bytes where {file.size} were written", _VERIFY)
+        paths.append(path)
+    return paths
+
+
+def scan_files(
+    store: Store, kind: Kind, files: Sequence[FilePin], columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The events in a kind's files, batch by batch in stored order, in bounded memory. Raises UsageError, Damaged."""
+    wanted = _columns(kind, columns).names
+    paths = paths_of(store, kind.name, files)
+    return _batches(paths, kind, wanted) if paths else iter(())
+
+
+def _batches(paths: list[str], kind: Kind, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    try:
+        yield from ds.dataset(paths, format=parquet, schema=kind.schema).to_batches(
+            columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+        )
+    except (OSError, pa.ArrowInvalid) as error:
+        raise Damaged(f"{kind.name}: {error}", _VERIFY) from None
+
+
+def _columns(kind: Kind, columns: Sequence[str] | None) -> pa.Schema:
+    schema = kind.schema
+    if columns is None:
+        return schema
+    unknown = [name for name in columns if name not in schema.names]
+    if unknown:
+        raise UsageError(f"{kind.name} has no column {unknown[0]!r}", f"its columns are {', '.join(schema.names)}")
+    return pa.schema([schema.field(name) for name in columns])
 
 
 def manifest_of(tables: dict[str, TablePin]) -> bytes:
