@@ -6,7 +6,6 @@ the same order, and knows that the data is clean: no duplicates, no empty texts,
 the JSON lines.
 """
 
-import argparse
 import json
 from collections import defaultdict
 from hashlib import sha256
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import duckdb
 
-from benchmarks.generate import DATA, Files, generate
-from benchmarks.measure import Side, compare, in_process, print_ratio, scratch, timed
+from benchmarks.generate import Files, generate
+from benchmarks.measure import Side, compare, in_process, parser, print_ratio, scratch, timed
 from exporters.export import export
 from ingest.run import ingest
 from lake import Lake
@@ -154,18 +153,15 @@ def in_memory(evidence: str, scores: str, dataset: str, out: str) -> float:
 
 def main() -> None:
     """Compare the three for each dataset on generated data."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the generated files are kept")
-    options = parser.parse_args()
+    options = parser(main.__doc__).parse_args()
     files = generate(options.rows, data=options.data)
     with scratch(options.data) as folder:
         in_process(prepare, [files.evidence, files.scores, files.tasks, folder])
         for dataset in DATASETS:
-            _compare(dataset, options.rows, files, folder)
+            _compare(dataset, options.rows, options.times, files, folder)
 
 
-def _compare(dataset: str, rows: int, files: Files, folder: Path) -> None:
+def _compare(dataset: str, rows: int, times: int, files: Files, folder: Path) -> None:
     mine, _ = compare(
         f"export {dataset}: {rows:,} runs",
         [
@@ -173,6 +169,7 @@ def _compare(dataset: str, rows: int, files: Files, folder: Path) -> None:
             Side("SQL by hand", by_hand, lambda turn: [folder, dataset, folder / f"{dataset}-{turn}.jsonl"]),
         ],
         SQL_BAR,
+        times=times,
     )
     _refuse_different(dataset, folder / f"{dataset}-0", folder / f"{dataset}-0.jsonl")
     seconds, peak = in_process(in_memory, [files.evidence, files.scores, dataset, folder / "in-memory.jsonl"])

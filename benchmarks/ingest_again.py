@@ -3,11 +3,8 @@
 `python benchmarks/ingest_again.py --rows 1000000`. The second time nothing may be stored.
 """
 
-import argparse
-from pathlib import Path
-
-from benchmarks.generate import DATA, generate
-from benchmarks.measure import Side, compare, in_process, scratch, timed
+from benchmarks.generate import generate
+from benchmarks.measure import Side, compare, in_process, parser, scratch, timed
 from ingest.run import ingest
 from lake import Lake
 
@@ -35,10 +32,7 @@ def again(evidence: str, folder: str) -> float:
 
 def main() -> None:
     """Compare the second time with the first on generated data."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the generated files are kept")
-    options = parser.parse_args()
+    options = parser(main.__doc__).parse_args()
     files = generate(options.rows, data=options.data)
     with scratch(options.data) as folder:
         # Each turn sends again what the turn before, or this line, has sent first.
@@ -50,6 +44,7 @@ def main() -> None:
                 Side("the first time", first, lambda turn: [files.evidence, folder / f"lake-{turn + 1}"]),
             ],
             BAR,
+            times=options.times,
         )
 
 

@@ -4,19 +4,16 @@
 takes about 0.4 GB a million rows; the rows that are ingested are new to it.
 """
 
-import argparse
 import shutil
-from pathlib import Path
 
-from benchmarks.generate import DATA, generate
-from benchmarks.measure import Side, compare, in_process, scratch, timed
+from benchmarks.generate import generate
+from benchmarks.measure import Side, compare, in_process, parser, scratch, timed
 from ingest.run import ingest
 from lake import Lake
 
 __all__ = ["into_lake", "main"]
 
 BAR = 1.3
-TURNS = 3
 PART = 1_000_000
 
 
@@ -28,21 +25,19 @@ def into_lake(evidence: str, folder: str) -> float:
 
 def main() -> None:
     """Compare the two on generated data."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--into", type=int, default=10_000_000, help="how many rows the large lake holds")
-    parser.add_argument("--data", type=Path, default=DATA, help="where the generated files are kept")
-    options = parser.parse_args()
+    arguments = parser(main.__doc__)
+    arguments.add_argument("--into", type=int, default=10_000_000, help="how many rows the large lake holds")
+    options = arguments.parse_args()
     with scratch(options.data) as folder:
         large = folder / "large"
         part_rows = min(PART, options.into)
         for part in range(-(-options.into // part_rows)):
             # Parts of the large lake come after those that are measured, and are not kept.
-            files = generate(part_rows, TURNS + part, folder)
+            files = generate(part_rows, options.times + part, folder)
             in_process(into_lake, [files.evidence, large])
             shutil.rmtree(files.evidence.parent)
         held = Lake.open(str(large)).snapshot().rows("evidence")
-        parts = [generate(options.rows, turn, options.data).evidence for turn in range(TURNS)]
+        parts = [generate(options.rows, turn, options.data).evidence for turn in range(options.times)]
         compare(
             f"ingest into a large lake: {options.rows:,} rows into {held:,}",
             [
@@ -50,7 +45,7 @@ def main() -> None:
                 Side("into an empty lake", into_lake, lambda turn: [parts[turn], folder / f"empty-{turn}"]),
             ],
             BAR,
-            times=TURNS,
+            times=options.times,
         )
 
 

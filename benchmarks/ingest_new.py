@@ -4,13 +4,10 @@
 looks whether the lake holds it already, and syncs to the disk. The other side parses and compresses.
 """
 
-import argparse
-from pathlib import Path
-
 import duckdb
 
-from benchmarks.generate import DATA, generate
-from benchmarks.measure import Side, compare, scratch, timed
+from benchmarks.generate import generate
+from benchmarks.measure import Side, compare, parser, scratch, timed
 from ingest.run import ingest
 from lake import Lake
 
@@ -34,10 +31,7 @@ def bare_copy(evidence: str, target: str) -> float:
 
 def main() -> None:
     """Compare the two on generated data."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the generated files are kept")
-    options = parser.parse_args()
+    options = parser(main.__doc__).parse_args()
     files = generate(options.rows, data=options.data)
     size = files.evidence.stat().st_size / 1e9
     with scratch(options.data) as folder:
@@ -48,6 +42,7 @@ def main() -> None:
                 Side("DuckDB, bare COPY", bare_copy, lambda turn: [files.evidence, folder / f"{turn}.parquet"]),
             ],
             BAR,
+            times=options.times,
         )
 
 

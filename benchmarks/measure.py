@@ -7,6 +7,7 @@ run on the same machine in the same minutes, so that a ratio means something whe
 `python -m benchmarks.measure MODULE:FUNCTION ARGUMENTS` runs one side, and is what `in_process` starts.
 """
 
+import argparse
 import importlib
 import os
 import shutil
@@ -20,6 +21,8 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+
+from benchmarks.generate import DATA
 
 __all__ = [
     "Measured",
@@ -52,6 +55,15 @@ class Side(msgspec.Struct, frozen=True):
     name: str
     function: Callable[..., float]
     arguments: Callable[[int], list[object]]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--rows", type=int, default=1_000_000)
+    made.add_argument("--times", type=int, default=3, help="how often each side runs")
+    made.add_argument("--data", type=Path, default=DATA, help="where the generated files are kept")
+    return made
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -90,19 +102,14 @@ def alternate(sides: list[Side], times: int = 3) -> list[Measured]:
     ]
 
 
-def compare(title: str, sides: list[Side], bar: float, *, faster: bool = False, times: int = 3) -> list[Measured]:
-    """Measure two sides, and print both, their ratio and the bar.
-
-    The ratio is the first side's time by the second's and the bar the most that it may be; with `faster`, it is how
-    many times faster the first side is and the bar the least.
-    """
+def compare(title: str, sides: list[Side], bar: float, times: int = 3) -> list[Measured]:
+    """Measure two sides, and print both, the first one's time by the second's, and the most that this may be."""
     print(f"\n{title}", flush=True)
     ours, theirs = measured = alternate(sides, times)
     for side, each in zip(sides, measured, strict=True):
         turns = " ".join(f"{seconds:.2f}" for seconds in each.all_seconds)
         print(f"  {side.name:<36} {each.seconds:8.2f} s   peak {gigabytes(each.peak)}   ({turns})")
-    ratio = theirs.seconds / ours.seconds if faster else ours.seconds / theirs.seconds
-    print_ratio("time", ratio, bar, at_least=faster)
+    print_ratio("time", ours.seconds / theirs.seconds, bar)
     return measured
 
 

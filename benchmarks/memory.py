@@ -4,13 +4,10 @@
 hardly grows, and stays under the bar whatever the size.
 """
 
-import argparse
-from pathlib import Path
-
 from benchmarks.export import DATASETS, ours, prepare
-from benchmarks.generate import DATA, generate
+from benchmarks.generate import generate
 from benchmarks.ingest_new import into_new_lake
-from benchmarks.measure import gigabytes, in_process, scratch
+from benchmarks.measure import gigabytes, in_process, parser, scratch
 
 __all__ = ["main"]
 
@@ -19,10 +16,7 @@ BAR = 2 << 30
 
 def main() -> None:
     """Print the peaks on generated data."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path, default=DATA, help="where the generated files are kept")
-    options = parser.parse_args()
+    options = parser(main.__doc__).parse_args()
     sizes = [options.rows // 4, options.rows // 2, options.rows]
     print(f"\nmemory: peak of a process, bar: at most {gigabytes(BAR)}")
     print(f"  {'rows':<20}" + "".join(f"{size:>14,}" for size in sizes))

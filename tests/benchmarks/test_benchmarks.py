@@ -1,0 +1,42 @@
+"""The benchmarks run, on data that is made for them, and both of their sides write the same rows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from benchmarks.generate import generate
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lines"),
+    [
+        ("ingest_new", [], ["lake ingest", "DuckDB, bare COPY", "bar: at most 2 ×"]),
+        ("ingest_again", [], ["the same file again", "the first time", "bar: at most 0.02 ×"]),
+        ("ingest_large", ["--into", "800"], ["400 rows into 800", "bar: at most 1.3 ×"]),
+        ("export", [], ["export sft", "export rag", "export preference", "bar: at most 1.2 ×", "bar: at least 10 ×"]),
+        ("memory", [], ["ingest", "export preference", "bar: at most 2.00 GiB"]),
+    ],
+)
+def test_a_benchmark_prints_both_sides_and_the_bar(name, options, lines, tmp_path):
+    """Each benchmark runs as a script, at any size, and says what it is held to."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--rows", "400", "--times", "1", "--data", str(tmp_path)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for line in lines:
+        assert line in done.stdout
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("scratch-")] == []
+
+
+def test_generated_data_is_the_same_each_time_and_continues(tmp_path):
+    """A part is the same wherever it is made, and the next one shares no run and no task with it."""
+    first, again, second = (generate(64, part, tmp_path / place) for part, place in ((0, "a"), (0, "b"), (1, "a")))
+    assert first.evidence.read_bytes() == again.evidence.read_bytes()
+    assert first.scores.read_bytes() == again.scores.read_bytes()
+    query = "select count(*), count(distinct run_id), count(distinct task_id) from read_json($files)"
+    counts = duckdb.execute(query, {"files": [str(first.evidence), str(second.evidence)]}).fetchone()
+    assert counts == (128, 128, 16)
