@@ -1,0 +1,58 @@
+"""The lake's own rows: the kind's columns by name.
+
+`run_id`, `task_id` and `text` are enough for evidence. What is missing takes a default or stays unknown; nothing is
+invented, least of all a time. `schema_version`, if given, must be one that this version knows.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ingest.rows import Place, refuse
+from lake.events import KINDS, SCHEMA_VERSION
+
+DEFAULTS: dict[str, dict[str, str]] = {
+    "evidence": {"role": "executor", "kind": "completion"},
+    "scores": {"scorer_version": "1"},
+    "tasks": {},
+}
+
+
+def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
+    """One event a row."""
+    if "schema_version" in row:
+        version = row["schema_version"]
+        row = {name: value for name, value in row.items() if name != "schema_version"}
+        if version not in ((SCHEMA_VERSION, str(SCHEMA_VERSION)) if place.format == "csv" else (SCHEMA_VERSION,)):
+            raise refuse("unknown_schema_version", f"schema_version: {version!r:.60} is not {SCHEMA_VERSION}")
+    if place.format == "csv":
+        row = _from_text(row, place.kind)
+    missing = {name: value for name, value in DEFAULTS[place.kind].items() if row.get(name) is None}
+    return [row | missing if missing else row]
+
+
+def _from_text(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Cells of a CSV file as what their columns hold: a number, or a list, written in JSON or as its only item."""
+    made = dict(row)
+    for field in KINDS[kind].columns:
+        text = row.get(field.name)
+        if not isinstance(text, str):
+            continue
+        if str(field.type) == "double":
+            try:
+                made[field.name] = float(text)
+            except ValueError:
+                raise refuse("wrong_type", f"{field.name}: must be a number, and is {text!r:.60}") from None
+        elif str(field.type).startswith("list"):
+            made[field.name] = _items(text)
+    return made
+
+
+def _items(text: str) -> list[Any]:
+    if text.lstrip().startswith("["):
+        try:
+            return list(json.loads(text))
+        except (ValueError, RecursionError):
+            # No JSON after all: a text that begins with a bracket.
+            pass
+    return [text]
