@@ -120,11 +120,10 @@ class Head:
 
     def pin(self) -> TablePin:
         """This version, for a manifest, once it is on the disk. Raises Damaged."""
-        name = commit_name(self._kind, self.version)
-        data = self._store.read(name)
-        _commit_info(data, name)
+        data = _read_commit(self._store, self._kind, self.version)
+        _actions(data, commit_name(self._kind, self.version))
         # Whoever committed it may not have come this far.
-        self._store.sync(name)
+        self._store.sync(commit_name(self._kind, self.version))
         return TablePin(
             table_id=str(self.table.metadata().id),
             version=self.version,
@@ -155,16 +154,22 @@ class Log:
 
     def create(self) -> None:
         """Create the table, unless somebody else did a moment ago."""
-        with _delta(f"{self._folder}: cannot be created"):
-            DeltaTable.create(
-                self._store.path(self._folder),
-                schema=self.kind.schema,
-                mode="ignore",
-                name=self.kind.name,
-                description=f"One row per event: {self.kind.one_row}",
-                configuration=PROPERTIES,
-                commit_properties=CommitProperties(custom_metadata={"lake.time": _now()}),
-            )
+        once = CommitProperties(custom_metadata={"lake.time": _now()}, max_commit_retries=0)
+        try:
+            with _delta(f"{self._folder}: cannot be created"):
+                DeltaTable.create(
+                    self._store.path(self._folder),
+                    schema=self.kind.schema,
+                    mode="ignore",
+                    name=self.kind.name,
+                    description=f"One row per event: {self.kind.one_row}",
+                    configuration=PROPERTIES,
+                    commit_properties=once,
+                )
+        except LakeError:
+            # That others won the race is as good, whatever deltalake calls it.
+            if not self.exists():
+                raise
         self._store.sync(commit_name(self.kind, 0))
 
     def exists(self) -> bool:
@@ -303,13 +308,13 @@ class Log:
 
     def _commit(self, head: Head, batch: _Batch, adds: Sequence[AddAction], rows: int) -> None:
         """Commit on exactly the version after `head`. Raises LakeError, which does not mean that nothing happened."""
-        name = commit_name(self.kind, head.version)
-        before = self._store.read(name)
+        before = _read_commit(self._store, self.kind, head.version)
+        info = _actions(before, commit_name(self.kind, head.version))["commitInfo"][0]
         # Each writer syncs the commit that it builds on, so that what is on the disk has no gap.
-        self._store.sync(name)
+        self._store.sync(commit_name(self.kind, head.version))
         metadata = {
             "lake.prev": _sha256(before),
-            "lake.time": max(_now(), _micros(_commit_info(before, name)) + 1),
+            "lake.time": max(_now(), _micros(info) + 1),
             "lake.producer": batch.producer,
             "lake.sequence": batch.sequence,
             "lake.rows": rows,
@@ -417,16 +422,17 @@ def _files(table: DeltaTable, kind: Kind) -> tuple[FilePin, ...]:
     return tuple(sorted(files, key=lambda file: (file.first_id, file.path)))
 
 
-def _info(store: Store, kind: Kind, version: int) -> dict[str, Any]:
-    name = commit_name(kind, version)
+def _read_commit(store: Store, kind: Kind, version: int) -> bytes:
+    """The bytes of a commit. Raises Damaged."""
     try:
-        return _commit_info(store.read(name), name)
+        return store.read(commit_name(kind, version))
     except FileNotFoundError:
-        raise Damaged(f"{name}: this commit is missing", "run 'lake verify'") from None
+        raise Damaged(f"{commit_name(kind, version)}: this commit is missing", "run 'lake verify'") from None
 
 
-def _commit_info(data: bytes, name: str) -> dict[str, Any]:
-    return _actions(data, name)["commitInfo"][0]
+def _info(store: Store, kind: Kind, version: int) -> dict[str, Any]:
+    """What a commit says of itself. Raises Damaged."""
+    return _actions(_read_commit(store, kind, version), commit_name(kind, version))["commitInfo"][0]
 
 
 def _actions(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
@@ -471,6 +477,8 @@ def _delta(what: str, error: type[LakeError] = LakeError, hint: str | None = Non
         raise
     except BaseException as cause:
         first = (str(cause).splitlines() or [type(cause).__name__])[0]
+        if first.startswith("Forked process"):
+            raise LakeError(f"{what}: this process is a fork of one that used a lake", "start it by spawn") from cause
         raise error(f"{what}: {first}", hint) from cause
 
 
