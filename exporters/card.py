@@ -1,0 +1,101 @@
+"""The card of an export: README.md, which people read and which tells `datasets.load_dataset` the columns' types.
+
+The types are spelt out because a loader that guesses them from the first rows fails on a column that is null there and
+is not later.
+"""
+
+import pyarrow as pa
+
+from exporters.receipt import Counts
+
+NAME = "README.md"
+
+_ONE_ROW = {
+    "sft": "One row is one run that may be imitated: what was asked, and a response that the verdict accepts.",
+    "rag": "One row is one run that may be looked up and quoted, with the category of its verdict.",
+    "preference": "One row is one pair of runs of the same task: `chosen` was accepted, `rejected` was judged worse.",
+}
+
+
+def render(
+    *,
+    dataset: str,
+    schema: pa.Schema,
+    counts: Counts,
+    policy: dict[str, object],
+    snapshot: str,
+    tables: dict[str, int],
+    views: str,
+    rebuild: str,
+) -> str:
+    """The card's text: a YAML head, and the export in plain words. `rebuild` is the command that makes it again."""
+    vector = ", ".join(f"{kind} {tables[kind]}" for kind in sorted(tables))
+    lines = [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        "    path: data/train-*",
+        "dataset_info:",
+        "  features:",
+        *_features(schema, "  "),
+        "---",
+        "",
+        f"# {dataset}",
+        "",
+        _ONE_ROW[dataset],
+        "",
+        f"{counts.considered} records were considered: {counts.exported} are here, {counts.quarantined} are not.",
+        *_reasons(counts),
+        "",
+        f"Snapshot `{snapshot}` ({vector}), views `{views[:12]}`, under the policy",
+        "",
+        *(f"- {name}: {_said(value)}" for name, value in policy.items()),
+        "",
+        "`receipt.json` lists every file with its sha256. To make the same bytes again, or to have them compared:",
+        "",
+        "```",
+        rebuild,
+        "lake export --verify FOLDER",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _reasons(counts: Counts) -> list[str]:
+    lines = ["", "| not here because | records |", "|---|---:|"] if counts.reasons else []
+    lines += [f"| {reason} | {number} |" for reason, number in counts.reasons.items()]
+    if counts.tasks_without_pair is not None:
+        lines += ["", f"{counts.tasks_without_pair} tasks have no pair."]
+    return lines
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return (
+        {True: "yes", False: "no", None: "not given"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )
+
+
+def _features(schema: pa.Schema | pa.StructType, indent: str) -> list[str]:
+    lines = []
+    for field in schema:
+        lines.append(f"{indent}- name: {field.name}")
+        lines += _feature(field.type, f"{indent}  ")
+    return lines
+
+
+def _feature(kind: pa.DataType, indent: str) -> list[str]:
+    if pa.types.is_struct(kind):
+        return [f"{indent}struct:", *_features(kind, indent)]
+    if pa.types.is_list(kind):
+        return [f"{indent}list:", *_features(kind.value_type, indent)]
+    return [f"{indent}dtype: {_DTYPES.get(kind, kind)}"]
+
+
+_DTYPES = {pa.float64(): "float64", pa.json_(pa.string()): "json"}

@@ -1,0 +1,531 @@
+"""The pipe: a snapshot, a dataset and a policy in; one folder of files, a card and a receipt out.
+
+A folder appears whole or not at all. Rows are streamed from the views through the second firewall layer into a hidden
+folder beside the target; then the books are closed (every record that was considered was written or is in quarantine,
+and in one of them only), the receipt is written last, everything is brought to the disk, and one rename publishes it.
+The same snapshot, dataset, policy, views and options give the same bytes.
+
+Not here: what a row may hold (`datasets`), how it is encoded (`formats`), and what a user typed (the command line).
+"""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from exporters import card, receipt
+from exporters.datasets import (
+    DATASETS,
+    EVIDENT,
+    KEY,
+    ONLY_TURNS,
+    SHAPES,
+    FirewallBreach,
+    Rows,
+    allowed_categories,
+    check,
+    repeated_ids,
+    shape_named,
+)
+from exporters.formats import FILE_BYTES, SLICE_ROWS, File, Writer, library_versions, sliced
+from exporters.receipt import Counts, Receipt
+from lake import Lake, LakeError, Snapshot
+from lake.errors import UsageError
+from views.connect import connect, digest, dumps, loads, sources
+from views.policy import Policy
+
+RECEIPT_FORMAT = 1
+# The engine's share of the 2 GiB that an export may take; a row group, a few slices and the libraries are the rest.
+MEMORY_LIMIT = "1400MiB"
+
+Progress = Callable[[int, int | None], None]
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to export. `at` is any reference to a snapshot; without it the current state is pinned.
+
+    `shape` is one of `exporters.datasets.SHAPES`, by default the dataset's first. Without `provenance` a row is its id
+    and what a trainer reads. `views` is the digest of older SQL that the lake keeps. A file is closed once it holds
+    `file_bytes` of text. A dry run does all the work and writes nothing, neither files nor to the lake.
+    """
+
+    at: str | None = None
+    format: str = "jsonl"
+    shape: str | None = None
+    provenance: bool = True
+    policy: Policy = Policy()
+    views: str | None = None
+    file_bytes: int = FILE_BYTES
+    dry_run: bool = False
+
+
+class OffBalance(LakeError):
+    """Rows considered are not rows exported plus rows quarantined; nothing was written."""
+
+
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an export. Each field lists paths; all empty is well.
+
+    `missing`, `extra` and `changed` compare the folder with its receipt; `differing` lists what a rebuild from the
+    snapshot gives otherwise than the receipt says; `versions` the libraries that were others then, as `name then now`.
+    """
+
+    dataset: str
+    snapshot: str
+    files: int
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    changed: tuple[str, ...]
+    differing: tuple[str, ...]
+    versions: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the folder holds exactly what its snapshot gives."""
+        return not (self.missing or self.extra or self.changed or self.differing)
+
+
+def export(
+    lake: Lake, dataset: str, out: str | Path, options: Options | None = None, progress: Progress | None = None
+) -> Receipt:
+    """Write one dataset into the folder `out`, which must not exist or be empty, and return the receipt.
+
+    `progress` is called with the rows written so far and None. Raises UsageError, FirewallBreach, OffBalance,
+    UnknownRef; after any of them there is nothing at `out`.
+    """
+    options = options or Options()
+    [made] = _export(lake, {dataset: (shape_named(dataset, options.shape), Path())}, Path(out), options, progress)
+    return made
+
+
+def export_all(
+    lake: Lake, out: str | Path, options: Options | None = None, progress: Progress | None = None
+) -> tuple[Receipt, ...]:
+    """Write every dataset, from one snapshot, into a folder of its own under `out`: all of them appear, or none.
+
+    A `shape` is for the datasets that have it, and one of them must; the others take their first. Else as `export`.
+    """
+    options = options or Options()
+    if options.shape is not None and not any(options.shape in SHAPES[dataset] for dataset in DATASETS):
+        shapes = dict.fromkeys(shape for dataset in DATASETS for shape in SHAPES[dataset])
+        raise UsageError(f"no dataset has the shape {options.shape!r}", f"the shapes are {', '.join(shapes)}")
+    datasets = {}
+    for dataset in DATASETS:
+        shape = options.shape if options.shape in SHAPES[dataset] else None
+        datasets[dataset] = (shape_named(dataset, shape), Path(dataset))
+    return _export(lake, datasets, Path(out), options, progress)
+
+
+def verify(lake: Lake, folder: str | Path, progress: Progress | None = None) -> VerifyReport:
+    """Compare an export with its receipt, and the receipt with what its snapshot gives today, file by file.
+
+    The rebuild uses the SQL that the lake has kept under the receipt's digest, and is hashed rather than written.
+    Raises LakeError where there is no receipt, or the snapshot or the SQL is gone.
+    """
+    folder = Path(folder)
+    said = receipt.read(folder)
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    named = {file.path: file for file in said.files}
+    again = _build(lake.snapshot(said.snapshot), _plan_of(lake, said), None, progress)
+    rebuilt = {file.path: file for file in again.files}
+    differing = {path for path in named.keys() | rebuilt.keys() if named.get(path) != rebuilt.get(path)}
+    if _apart_from_files(again) != _apart_from_files(said):
+        differing.add(receipt.NAME)
+    return VerifyReport(
+        dataset=said.dataset,
+        snapshot=said.snapshot,
+        files=len(named),
+        missing=tuple(sorted(named.keys() - present)),
+        extra=tuple(sorted(present - named.keys() - {receipt.NAME})),
+        changed=tuple(mismatches(folder, said)),
+        differing=tuple(sorted(differing)),
+        versions=tuple(
+            f"{name} {said.versions.get(name)} {again.versions.get(name)}"
+            for name in sorted(said.versions.keys() | again.versions.keys())
+            if said.versions.get(name) != again.versions.get(name)
+        ),
+    )
+
+
+def _apart_from_files(one: Receipt) -> bytes:
+    return receipt.encode(msgspec.structs.replace(one, files=(), versions={}))
+
+
+def mismatches(folder: Path, said: Receipt) -> Iterator[str]:
+    """The files that are there and are not, byte for byte, what the receipt says."""
+    for file in said.files:
+        path = folder / file.path
+        if path.is_file() and not _is_intact(path, file):
+            yield file.path
+
+
+def _is_intact(path: Path, file: File) -> bool:
+    with path.open("rb") as data:
+        return path.stat().st_size == file.bytes and hashlib.file_digest(data, "sha256").hexdigest() == file.sha256
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """All that the bytes of an export depend on, besides its snapshot."""
+
+    dataset: str
+    shape: str
+    options: Options
+    sql: Mapping[str, str]
+
+
+def _plan_of(lake: Lake, said: Receipt) -> _Plan:
+    options = Options(
+        format=said.format,
+        provenance=said.provenance,
+        policy=msgspec.convert(said.policy, Policy),
+        file_bytes=said.file_bytes,
+    )
+    return _Plan(said.dataset, said.shape, options, loads(lake.get_object(said.views)))
+
+
+def _export(
+    lake: Lake, datasets: Mapping[str, tuple[str, Path]], out: Path, options: Options, progress: Progress | None
+) -> tuple[Receipt, ...]:
+    _refuse_taken(out)
+    sql = sources() if options.views is None else loads(lake.get_object(options.views))
+    if options.dry_run:
+        snapshot = lake.snapshot(options.at)
+        plans = (_Plan(name, shape, options, sql) for name, (shape, _) in datasets.items())
+        return tuple(_build(snapshot, plan, None, progress) for plan in plans)
+    snapshot = lake.pin(options.at)
+    lake.put_object(dumps(sql))
+    made, took = [], []
+    with _appearing(out) as scratch:
+        for name, (shape, place) in datasets.items():
+            since = time.monotonic()
+            (scratch / place).mkdir(exist_ok=True)
+            made.append(_build(snapshot, _Plan(name, shape, options, sql), scratch / place, progress))
+            took.append(time.monotonic() - since)
+    for (name, (_, place)), one, seconds in zip(datasets.items(), made, took, strict=True):
+        _record(lake, name, out / place, one, seconds)
+    return tuple(made)
+
+
+def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progress | None) -> Receipt:
+    """Everything of one export but its publication. Without a folder nothing is written; the receipt is the same."""
+    options, dataset = plan.options, plan.dataset
+    relations = _Relations(snapshot, plan)
+    try:
+        rows, schema, files, keys = _write_rows(relations, plan, folder, progress)
+        _refuse_repeats(dataset, keys["id"])
+        counts = relations.close_books(rows, keys)
+        versions = {"lake": receipt.lake_version(), **relations.versions(), **library_versions(options.format)}
+    finally:
+        relations.close()
+    policy = msgspec.to_builtins(options.policy)
+    tables = {kind: pin.version for kind, pin in snapshot.tables.items()}
+    rules = digest(plan.sql)
+    text = card.render(
+        dataset=dataset,
+        schema=schema,
+        counts=counts,
+        policy=policy,
+        snapshot=snapshot.id,
+        tables=tables,
+        views=rules,
+        rebuild=_command(plan, snapshot.id, rules),
+    )
+    made = Receipt(
+        receipt=RECEIPT_FORMAT,
+        dataset=dataset,
+        snapshot=snapshot.id,
+        tables=tables,
+        policy=policy,
+        views=rules,
+        format=options.format,
+        shape=plan.shape,
+        provenance=options.provenance,
+        file_bytes=options.file_bytes,
+        counts=counts,
+        files=(*files, _put(folder, card.NAME, text.encode())),
+        versions=versions,
+    )
+    _put(folder, receipt.NAME, receipt.encode(made))
+    return made
+
+
+def _write_rows(
+    relations: "_Relations", plan: _Plan, folder: Path | None, progress: Progress | None
+) -> tuple[Rows, pa.Schema, tuple[File, ...], dict[str, np.ndarray]]:
+    rows = relations.rows()
+    reader = relations.stream(rows.query(lines=plan.options.format != "parquet"))
+    schema = rows.schema(reader.schema)
+    keys: dict[str, list[np.ndarray]] = {name: [] for name in rows.keys}
+    done = 0
+    with Writer(folder, plan.options.format, schema, file_bytes=plan.options.file_bytes) as writer:
+        for part in sliced(check(rows, reader)):
+            for name, values in keys.items():
+                values.append(np.array(part.column(f"{KEY}{name}")))
+            writer.write(part)
+            done += len(part)
+            if progress is not None:
+                progress(done, None)
+        files = writer.finish()
+    whole = {name: np.concatenate([np.empty(0, np.uint64), *values]) for name, values in keys.items()}
+    return rows, schema, files, whole
+
+
+def _refuse_repeats(dataset: str, ids: np.ndarray) -> None:
+    if repeated := repeated_ids(ids):
+        raise FirewallBreach(
+            f"{dataset}: {repeated} rows repeat the id of another; nothing was written",
+            f"ask 'lake sql' for the ids of {dataset} that come more than once",
+        )
+
+
+class _Relations:
+    """The views over one snapshot, for one export."""
+
+    def __init__(self, snapshot: Snapshot, plan: _Plan) -> None:
+        self._plan = plan
+        self._con = connect(snapshot, plan.options.policy, sql=plan.sql, memory_limit=MEMORY_LIMIT)
+
+    def close(self) -> None:
+        self._con.close()
+
+    def versions(self) -> dict[str, str]:
+        [(engine,)] = self._con.execute("select version()").fetchall()
+        return {"duckdb": engine.removeprefix("v")}
+
+    def rows(self) -> Rows:
+        """What a row of this export is. Conversations decide it: columns hold those that are roles and texts alone."""
+        options, dataset = self._plan.options, self._plan.dataset
+        shape = self._plan.shape
+        if (dataset, shape) == ("sft", "conversational") and self._has_conversations():
+            [(only_turns,)] = self._con.execute(ONLY_TURNS).fetchall()
+            shape = shape if only_turns else "free-form"
+        allowed = allowed_categories(
+            dataset, include_partial=options.policy.include_partial, include_review=options.policy.include_review
+        )
+        return Rows(dataset, shape, options.provenance, allowed)
+
+    def _has_conversations(self) -> bool:
+        return bool(self._con.execute("select 1 from events.evidence where messages is not null limit 1").fetchall())
+
+    def stream(self, query: str) -> pa.RecordBatchReader:
+        return self._con.sql(query).to_arrow_reader(SLICE_ROWS)
+
+    def close_books(self, rows: Rows, keys: Mapping[str, np.ndarray]) -> Counts:
+        """Set what was written against what was considered and what is in quarantine, record by record.
+
+        The written side are the keys of the rows that were written, not another look at the view. Raises OffBalance.
+        """
+        dataset = rows.dataset
+        self._con.register("exported", pa.table({name: keys[name] for name in rows.keys}))
+        tally = self._con.execute(_TALLY, [dataset, dataset]).fetchall()
+        off = [
+            (considered, exported, held, number)
+            for considered, exported, held, _, number in tally
+            if (considered, exported, held) not in ((1, 1, 0), (1, 0, 1))
+        ]
+        if off:
+            raise _off_balance(dataset, off)
+        for name, evident in EVIDENT.items():
+            if name in keys:
+                self._refuse_unfounded(dataset, name, evident)
+        reasons = {reason: number for _, _, held, reason, number in tally if held}
+        exported = sum(number for _, written, _, _, number in tally if written)
+        quarantined = sum(reasons.values())
+        without = self._tasks() - len(np.unique(keys["task"])) if dataset == "preference" else None
+        return Counts(exported + quarantined, exported, quarantined, dict(sorted(reasons.items())), without)
+
+    def _tasks(self) -> int:
+        [(tasks,)] = self._con.execute("select count(distinct task_id) from evidence").fetchall()
+        return tasks
+
+    def _refuse_unfounded(self, dataset: str, name: str, evident: str) -> None:
+        [(unfounded,)] = self._con.execute(
+            f"select count(*) from exported anti join ({evident}) as evident on exported.{name} = evident.key"
+        ).fetchall()
+        if unfounded:
+            raise FirewallBreach(
+                f"{dataset}: {unfounded} rows claim a verdict that no pinned score bears out; nothing was written",
+                f"the view '{dataset}' made them up; export without --views to use the installed one",
+            )
+
+
+# Every record once on the considered side, and once on one of the other two; a key is 64 bits of the record's own.
+_TALLY = """
+with
+entries as (
+    select hash(record_type, record_id) as key, 1 as considered, 0 as exported, 0 as quarantined, null as reason
+    from considered
+    where dataset = ?
+    union all
+    select record, 0, 1, 0, null
+    from exported
+    union all
+    select hash(record_type, record_id), 0, 0, 1, reason
+    from quarantine
+    where dataset = ?
+),
+
+records as (
+    select
+        cast(sum(considered) as bigint) as considered,
+        cast(sum(exported) as bigint) as exported,
+        cast(sum(quarantined) as bigint) as quarantined,
+        any_value(reason) as reason
+    from entries
+    group by key
+)
+
+select considered, exported, quarantined, reason, count(*) as records
+from records
+group by all
+order by all
+"""
+
+
+def _off_balance(dataset: str, off: Iterable[tuple[int, int, int, int]]) -> OffBalance:
+    said = {"considered and in neither": 0, "in both": 0, "never considered": 0, "counted more than once": 0}
+    for considered, exported, quarantined, number in off:
+        if considered == 0:
+            said["never considered"] += number
+        elif max(considered, exported, quarantined) > 1:
+            said["counted more than once"] += number
+        elif exported + quarantined == 0:
+            said["considered and in neither"] += number
+        else:
+            said["in both"] += number
+    found = ", ".join(f"{number} {what}" for what, number in said.items() if number)
+    return OffBalance(
+        f"{dataset}: the books do not balance, records are exported or quarantined: {found}; nothing was written",
+        "export without --views to use the installed views; if these are they, report it",
+    )
+
+
+def _command(plan: _Plan, snapshot: str, rules: str) -> str:
+    """The command that makes the export again, as a user would type it."""
+    options, policy, default = plan.options, plan.options.policy, Policy()
+    words = [f"lake export {plan.dataset} FOLDER --at {snapshot} --views {rules} --format {options.format}"]
+    words += [f"--shape {plan.shape}"] * (plan.shape != SHAPES[plan.dataset][0])
+    words += ["--no-provenance"] * (not options.provenance)
+    words += ["--include-partial"] * policy.include_partial
+    words += ["--include-review"] * policy.include_review
+    words += [f"--pairs-per-task {policy.pairs_per_task}"] * (policy.pairs_per_task != default.pairs_per_task)
+    return " ".join(words)
+
+
+def _put(folder: Path | None, name: str, data: bytes) -> File:
+    if folder is not None:
+        with (folder / name).open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    return File(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _record(lake: Lake, dataset: str, folder: Path, made: Receipt, seconds: float) -> None:
+    """Append to the lake that this export was made: what a receipt leaves out is here too."""
+    said = msgspec.to_builtins(made)
+    inputs = {name: said[name] for name in ("snapshot", "tables", "policy", "views", "format", "shape", "provenance")}
+    digest = hashlib.sha256(receipt.encode(made)).hexdigest()
+    outputs = {"folder": str(folder.absolute()), "receipt_sha256": digest, "files": said["files"]}
+    lake.record(
+        "receipts",
+        {
+            "stage": f"export-{dataset}",
+            "inputs": _json(inputs),
+            "outputs": _json(outputs),
+            "counts": _json(said["counts"]),
+            "versions": _json(said["versions"]),
+            "duration_s": seconds,
+            "passed": True,
+        },
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+def _refuse_taken(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"{out}: this is no folder", "choose a folder that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        what = "an export" if (out / receipt.NAME).exists() else "something"
+        raise UsageError(f"{out}: there is {what} here already", "choose a folder that does not exist yet")
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the name `out` when the block ends well and is gone when it does not.
+
+    A process that is killed leaves its hidden folder; the next export to the same place sees that nobody holds it any
+    more and removes it.
+    """
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent, out.name)
+        scratch = parent / f".{out.name}.{secrets.token_hex(6)}.new"
+        scratch.mkdir()
+    except OSError as error:
+        raise LakeError(f"{parent}: {error.strerror}", "choose a folder that can be written to") from None
+    held = _hold(scratch)
+    assert held is not None
+    # Only what is held is called partial, so that nobody sweeps away what was made a moment ago.
+    filled = scratch.rename(scratch.with_suffix(".partial"))
+    try:
+        yield filled
+        _publish(filled, out)
+    except OSError as error:
+        raise LakeError(
+            f"{out}: {error.strerror or error}", "make room or choose another folder; nothing was written"
+        ) from error
+    finally:
+        shutil.rmtree(filled, ignore_errors=True)
+        os.close(held)
+
+
+def _publish(filled: Path, out: Path) -> None:
+    for folder in (filled, *(path for path in filled.rglob("*") if path.is_dir())):
+        _sync(folder)
+    try:
+        os.rename(filled, out)
+    except OSError:
+        # Another export came first: what is there stays.
+        _refuse_taken(out)
+        raise
+    _sync(out.absolute().parent)
+
+
+def _sweep(parent: Path, name: str) -> None:
+    for left in parent.iterdir():
+        if left.name.startswith(f".{name}.") and left.suffix == ".partial" and (held := _hold(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """A lock on a folder, as a descriptor; None if another process has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,82 @@
+"""The receipt of an export: what went in, what came out, and what it takes to make it again.
+
+A receipt holds no time, no path outside its folder and no machine's name, so the same export has the same receipt, byte
+for byte. When and where it ran is in the lake's own ledger.
+"""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exporters.formats import File
+from lake.errors import Damaged, LakeError
+
+NAME = "receipt.json"
+DISTRIBUTION = "evidence-lake"
+
+
+class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows by what became of them: considered = exported + quarantined. `tasks_without_pair` only for preference."""
+
+    considered: int
+    exported: int
+    quarantined: int
+    reasons: dict[str, int]
+    tasks_without_pair: int | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One export. `views` is the digest of the SQL that the lake keeps, `versions` what else the bytes depend on."""
+
+    receipt: int
+    dataset: str
+    snapshot: str
+    tables: dict[str, int]
+    policy: dict[str, Any]
+    views: str
+    format: str
+    shape: str
+    provenance: bool
+    file_bytes: int
+    counts: Counts
+    files: tuple[File, ...]
+    versions: dict[str, str]
+
+    @property
+    def rows(self) -> int:
+        """How many rows the export has."""
+        return self.counts.exported
+
+
+def encode(receipt: Receipt) -> bytes:
+    """The receipt as it is written: JSON with sorted keys, two spaces deep, one final line feed."""
+    return msgspec.json.format(msgspec.json.encode(receipt, order="sorted"), indent=2) + b"\n"
+
+
+def read(folder: Path) -> Receipt:
+    """The receipt in a folder. Raises LakeError if there is none, Damaged if it is none of ours."""
+    path = folder / NAME
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        inner = sorted(child.parent.name for child in folder.glob(f"*/{NAME}"))
+        raise LakeError(
+            f"{path}: there is no receipt here",
+            f"name one of the exports in it: {', '.join(inner)}" if inner else "name a folder that 'lake export' wrote",
+        ) from None
+    except OSError as error:
+        raise LakeError(f"{path}: {error.strerror}", "name a folder that 'lake export' wrote") from None
+    try:
+        return msgspec.json.decode(data, type=Receipt)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"{path}: {error}", "export again under another name, and compare") from None
+
+
+def lake_version() -> str:
+    """The version of this software; '0' where it runs from a folder that was never installed."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
