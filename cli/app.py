@@ -1,0 +1,77 @@
+"""The `lake` command: parse, call one function, print.
+
+Exit codes: 0 done; 1 the lake refused or failed; 2 wrong usage; 3 done, but some inputs were rejected.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import ask, demo, events, export, keep, pin
+from cli.output import fail
+from exporters.receipt import lake_version
+from lake import LakeError
+
+app = typer.Typer(
+    help="An append-only lake of model outputs and verdicts; training sets are SQL over a pinned snapshot of it.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 done but some inputs were rejected.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+INTERRUPTED = 130
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    lake: Annotated[str, typer.Option("--lake", metavar="URI", help="Where the lake is.", envvar="LAKE_URI")] = "",
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Take the options that come before the command."""
+    if show_version:
+        sys.stdout.write(f"lake {lake_version()}\n")
+        raise typer.Exit
+    if lake:
+        # Every command has the option too; the one nearer to the command wins.
+        os.environ["LAKE_URI"] = lake
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+        raise typer.Exit
+
+
+for room in (events, ask, pin, export, keep, demo):
+    room.register(app)
+
+command = typer.main.get_command(app)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        code = command.main(arguments, prog_name="lake", standalone_mode=False)
+        sys.stdout.flush()
+    except LakeError as error:
+        fail(error.message, error.hint)
+        return error.exit_code
+    except typer.TyperException as error:
+        where = getattr(getattr(error, "ctx", None), "command_path", "lake")
+        fail(error.format_message(), f"run '{where} --help'")
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing is left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), None)
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted", "what was committed is safe; run it again to go on")
+        return INTERRUPTED
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The commands that ask: sql, shell, catalog, quarantine, health, log, why."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from cli.options import DEFAULT_LAKE as HERE
+from cli.options import At, Form, LakeUri, PolicyFile, policy_in
+from cli.output import Format, say, show
+from lake import KINDS, Commit, Lake, LakeError
+from views import catalog as catalogs
+from views import connect, lineage
+from views.query import query
+
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Print at most so many rows.")]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands to the `lake` command."""
+    for command in (sql, shell, catalog, quarantine, health, log, why):
+        parent.command()(command)
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT, or - to read it from stdin.")],
+    lake: LakeUri = HERE,
+    at: At = None,
+    policy: PolicyFile = None,
+    form: Form = Format.table,
+) -> None:
+    """Ask a question in DuckDB's SQL.
+
+    It only reads: SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW, and EXPLAIN of these.
+
+    The relations are evidence, scores, tasks, retractions, rejects; verdicts, runs, accepted, partially_accepted,
+    rejected, needs_review, unscored; sft, rag, preference; quarantine, considered, health. events.NAME is a table as
+    it was stored, retracted events included.
+
+    Example: lake sql "select category, count(*) as runs from verdicts group by category"
+    """
+    text = sys.stdin.read() if statement == "-" else statement
+    with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
+        show(query(connection, text), form)
+
+
+def shell(lake: LakeUri = HERE, at: At = None, policy: PolicyFile = None) -> None:
+    """Open a DuckDB shell on the views.
+
+    Example: lake shell --at before-judge-v2
+    """
+    beside = os.path.dirname(sys.executable)
+    program = shutil.which("duckdb", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+    if program is None:
+        raise LakeError("there is no DuckDB shell on this machine", "run 'pip install duckdb-cli'")
+    snapshot = Lake.open(lake).snapshot(at)
+    with tempfile.TemporaryDirectory(prefix="lake-") as folder:
+        file = os.path.join(folder, "lake.duckdb")
+        catalogs.write(file, snapshot, policy_in(policy))
+        say(f"{snapshot.vector}; '.tables' lists the relations, '.quit' leaves")
+        ended = subprocess.run([program, "-readonly", file], check=False)
+    raise typer.Exit(ended.returncode)
+
+
+def catalog(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The DuckDB file to write.")],
+    lake: LakeUri = HERE,
+    at: At = None,
+    policy: PolicyFile = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write the views as a file for any DuckDB shell or program.
+
+    The state is pinned, so the file stays true. It holds no data: the lake must stay where it is.
+
+    Example: lake catalog lake.duckdb && duckdb lake.duckdb "from health"
+    """
+    snapshot = Lake.open(lake).pin(at)
+    catalogs.write(str(file), snapshot, policy_in(policy), replace=force)
+    say(f"{file}: the views at snapshot {snapshot.id}")
+
+
+def quarantine(
+    lake: LakeUri = HERE,
+    at: At = None,
+    policy: PolicyFile = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only sft, rag or preference.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only this reason.")] = None,
+    limit: Limit = 100,
+    form: Form = Format.table,
+) -> None:
+    """Show which records were refused by which dataset, and why.
+
+    Example: lake quarantine --dataset sft --reason empty_content
+    """
+    wanted = "($dataset is null or dataset = $dataset) and ($reason is null or reason = $reason)"
+    statement = f"""
+        select dataset, reason, run_id, task_id, array_to_string(errors, '; ') as errors,
+            source.file as source_file, source.line as source_line, record_type, record_id
+        from quarantine where {wanted}
+        order by dataset, reason, task_id, run_id, record_id limit $limit
+    """
+    values: dict[str, object] = {"dataset": dataset, "reason": reason}
+    with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
+        total = connection.sql(f"select count(*) from quarantine where {wanted}", params=values).fetchall()[0][0]
+        show(connection.sql(statement, params={**values, "limit": limit}).to_arrow_reader(), form)
+    if total > limit:
+        say(f"{total:,} in all; --limit {total} prints them")
+
+
+def health(lake: LakeUri = HERE, at: At = None, policy: PolicyFile = None, form: Form = Format.table) -> None:
+    """Count what came in, how it was judged, and where it went.
+
+    Example: lake health --format jsonl
+    """
+    with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
+        show(connection.sql("from health").to_arrow_reader(), form)
+
+
+def why(
+    item: Annotated[str, typer.Argument(metavar="ID", help="A run, task, event, or the id of an exported row.")],
+    lake: LakeUri = HERE,
+    at: At = None,
+    policy: PolicyFile = None,
+    form: Form = Format.table,
+) -> None:
+    """Show what admitted, refused or paired a row, to file and line.
+
+    Example: lake why attempt-0003
+    """
+    with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
+        show(map(msgspec.structs.asdict, lineage.why(connection, item)), form)
+
+
+def log(
+    lake: LakeUri = HERE,
+    table: Annotated[str | None, typer.Option("--table", help="Only this table.")] = None,
+    limit: Limit = 20,
+    form: Form = Format.table,
+) -> None:
+    """Show what was committed when, newest first.
+
+    Example: lake log --table evidence --limit 5
+    """
+    door = Lake.open(lake)
+    kinds = [table] if table is not None else list(KINDS)
+    told = _told(door)
+    commits = merge(*(door.commits(kind) for kind in kinds), key=lambda commit: commit.at, reverse=True)
+    show([_line(commit, told) for commit in islice(commits, limit)], form)
+
+
+def _line(commit: Commit, told: dict[str, str]) -> dict[str, Any]:
+    batch = f"{commit.producer}@{commit.sequence}"
+    return {
+        "at": commit.at,
+        "table": commit.kind,
+        "version": commit.version,
+        "rows": commit.rows,
+        "what": told.get(batch) or commit.producer or commit.operation.lower(),
+    }
+
+
+def _told(door: Lake) -> dict[str, str]:
+    """For each batch that holds one event with something to say, what it says."""
+    return dict(_sayings(door))
+
+
+def _sayings(door: Lake) -> Iterator[tuple[str, str]]:
+    for row in door.read("receipts").to_pylist():
+        yield row["batch"], row["stage"]
+    for row in door.read("snapshots").to_pylist():
+        yield row["batch"], f"{row['name'] or row['note']} = {row['snapshot_id']}"
+    for row in door.read("retractions").to_pylist():
+        yield (
+            row["batch"],
+            f"{row['target_type']} {row['target']} withdrawn" + (f": {row['reason']}" if row["reason"] else ""),
+        )
