@@ -16,6 +16,7 @@ from exporters.validate import validate as check
 from lake import Lake
 from lake.errors import UsageError
 from views import lineage
+from views.policy import Policy
 
 
 def register(parent: typer.Typer) -> None:
@@ -74,40 +75,31 @@ def export(
 
     Example: lake export sft sets/sft --at before-judge-v2 --format parquet
     """
-    door = Lake.open(lake)
     if verify_folder is not None:
-        _verify(door, verify_folder)
-        return
-    if not dataset:
+        _verify(Lake.open(lake), verify_folder)
+    elif not dataset:
         raise UsageError("which dataset?", "name sft, rag, preference or all")
-    if diff is not None:
-        old, new = (door.snapshot(ref) for ref in diff)
-        differences = lineage.diff(old, new, None if dataset == "all" else dataset)
-        show(map(msgspec.structs.asdict, differences), Format.table)
-        return
-    if out is None:
+    elif diff is not None:
+        _compare(Lake.open(lake), dataset, *diff)
+    elif out is None:
         raise UsageError("where to?", f"name a new folder: lake export {dataset} OUT")
-    rules = policy_in(policy)
-    changes: dict[str, Any] = {}
-    if include_partial:
-        changes["include_partial"] = True
-    if include_review:
-        changes["include_review"] = True
-    if pairs_per_task is not None:
-        changes["pairs_per_task"] = pairs_per_task
-    if known_files is not None:
-        changes["known_files"] = tuple(known_files.read_text("utf-8").split("\n")[:-1])
-    try:
-        rules = msgspec.structs.replace(rules, **changes)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    options = Options(at=at, format=file_format, shape=shape, provenance=provenance, policy=rules, dry_run=dry_run)
-    with Meter(f"exporting {dataset}", "rows") as meter:
-        if dataset == "all":
-            receipts = export_all(door, out, options, meter)
-        else:
-            receipts = (write(door, dataset, out, options, meter),)
-    _tell(receipts, out, dry_run)
+    else:
+        rules = _policy(
+            policy,
+            include_partial=include_partial or None,
+            include_review=include_review or None,
+            pairs_per_task=pairs_per_task,
+            known_files=_lines(known_files) if known_files is not None else None,
+        )
+        options = Options(at=at, format=file_format, shape=shape, provenance=provenance, policy=rules, dry_run=dry_run)
+        door = Lake.open(lake)
+        with Meter(f"exporting {dataset}", "rows") as meter:
+            receipts = (
+                export_all(door, out, options, meter)
+                if dataset == "all"
+                else (write(door, dataset, out, options, meter),)
+            )
+        _tell(receipts, "nothing was written" if dry_run else f"written to {out}")
 
 
 def validate(
@@ -130,7 +122,25 @@ def validate(
         raise typer.Exit(1)
 
 
-def _tell(receipts: tuple[Receipt, ...], out: Path, dry_run: bool) -> None:
+def _policy(file: Path | None, **changes: Any) -> Policy:
+    """The policy in a file, or the default one, with what the options say instead."""
+    try:
+        given = {name: value for name, value in changes.items() if value is not None}
+        return msgspec.structs.replace(policy_in(file), **given)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _lines(file: Path) -> tuple[str, ...]:
+    return tuple(line for line in file.read_text("utf-8").split("\n") if line.strip())
+
+
+def _compare(door: Lake, dataset: str, old: str, new: str) -> None:
+    changes = lineage.diff(door.snapshot(old), door.snapshot(new), None if dataset == "all" else dataset)
+    show(map(msgspec.structs.asdict, changes), Format.table)
+
+
+def _tell(receipts: tuple[Receipt, ...], where: str) -> None:
     rows = []
     for receipt in receipts:
         counts = receipt.counts
@@ -147,7 +157,6 @@ def _tell(receipts: tuple[Receipt, ...], out: Path, dry_run: bool) -> None:
     for receipt in receipts:
         if receipt.counts.tasks_without_pair is not None:
             say(f"{receipt.counts.tasks_without_pair:,} tasks gave no pair")
-    where = "nothing was written" if dry_run else f"written to {out}"
     say(f"snapshot {receipts[0].snapshot}; {where}")
 
 

@@ -27,7 +27,9 @@ def create(
     note: Annotated[str | None, typer.Option("--note", help="Why it was made.")] = None,
     at: At = None,
 ) -> None:
-    """Pin a state, so that it can be read and exported again for good, and print its id.
+    """Pin a state for good, and print its id.
+
+    Whatever is appended later, it can be read, asked and exported again.
 
     Example: lake snapshot create --name before-judge-v2
     """
@@ -41,7 +43,7 @@ def create(
 
 @app.command("list")
 def list_(lake: LakeUri = HERE, form: Form = Format.table) -> None:
-    """List the pinned snapshots, those that were named last first.
+    """List the pinned snapshots, the last named one first.
 
     Example: lake snapshot list
     """
@@ -99,7 +101,7 @@ def diff(
     ] = None,
     form: Form = Format.table,
 ) -> None:
-    """Show which rows entered, left or changed between two states, and the event that did it.
+    """Show which rows entered, left or changed, and by which event.
 
     Example: lake snapshot diff before-judge-v2 now-named-after
     """

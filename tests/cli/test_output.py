@@ -80,7 +80,13 @@ def test_an_error_is_one_line_and_a_hint(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (865_000_000, "865.0 MB"), (5 * 10**12, "5000.0 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (865_000_000, "865.0 MB"),
+        (5 * 10**12, "5000.0 GB"),
+    ],
 )
 def test_bytes_read_as_people_say_them(number: int, text: str) -> None:
     """Sizes are printed with the prefix that keeps them short."""
