@@ -2,11 +2,9 @@
 
 import datetime as dt
 import json
-import multiprocessing
 import pickle
 import subprocess
 import sys
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +14,8 @@ import lake as door
 from lake import Lake
 from lake.errors import Damaged, InvalidRows, LakeError, NotALake, UnknownRef, UsageError
 from lake.events import KINDS
-from tests.lake.rows import evidence, much_evidence, scores
+from tests.lake.rows import evidence, much_evidence
+from tests.lake.writers import create_one, in_processes, record_some
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,24 +113,10 @@ def test_a_creation_that_was_cut_short_is_finished(tmp_path):
     assert Lake.open(str(cut)).append("evidence", evidence("a"), producer="p", sequence=1).added == 1
 
 
-def create_one(barrier: Barrier, root: str, name: str) -> None:
-    barrier.wait()
-    lake = Lake.create(root, exist_ok=True)
-    for kind, rows in (("evidence", evidence(name)), ("scores", scores(name))):
-        lake.append(kind, rows, producer=name, sequence=1)
-
-
 def test_a_lake_created_by_many_is_one_lake(tmp_path):
     """Six processes that create a lake at once share it, each table with one metaData action."""
     root = tmp_path / "lake"
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(6)
-    workers = [context.Process(target=create_one, args=(barrier, str(root), str(number))) for number in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0] * 6
+    assert in_processes(create_one, *((str(root), str(number)) for number in range(6))) == [0] * 6
     for kind in KINDS:
         log = "".join(path.read_text() for path in (root / "tables" / kind / "_delta_log").glob("*.json"))
         assert log.count('"metaData"') == 1
@@ -236,21 +221,9 @@ def test_recording_does_not_depend_on_the_clock(lake):
     assert sorted(lake.read("receipts")["stage"].to_pylist()) == ["after", "ahead"]
 
 
-def record_some(root: str, name: str) -> None:
-    lake = Lake.open(root)
-    for number in range(10):
-        lake.record("receipts", {"stage": f"{name}{number}"})
-
-
 def test_many_may_record_at_once(lake):
     """Processes that record at the same time all get their receipts in, each once."""
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=record_some, args=(lake.uri, name)) for name in "abc"]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0] * 3
+    assert in_processes(record_some, *((lake.uri, name) for name in "abc")) == [0] * 3
     stages = sorted(lake.read("receipts")["stage"].to_pylist())
     assert stages == sorted(f"{name}{number}" for name in "abc" for number in range(10))
 

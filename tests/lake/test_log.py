@@ -2,11 +2,9 @@
 
 import datetime as dt
 import json
-import multiprocessing
 import os
 import signal
 import time
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,13 +12,22 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction
 
 from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTooLow
-from lake.events import KINDS, to_table
 from lake.files import Store
 from lake.log import PROPERTIES, Appended, Log, commit_name
 from tests.lake.rows import evidence, much_evidence
-
-KIND = KINDS["evidence"]
-SPAWN = multiprocessing.get_context("spawn")
+from tests.lake.writers import (
+    KIND,
+    SAME,
+    WORKERS,
+    append_all,
+    append_own,
+    append_same,
+    append_until_killed,
+    create_at_once,
+    in_processes,
+    opened,
+    send,
+)
 
 
 @pytest.fixture
@@ -30,16 +37,8 @@ def log(tmp_path: Path) -> Log:
     return log
 
 
-def opened(root: str) -> Log:
-    return Log(Store(root), KIND)
-
-
 def root_of(log: Log) -> str:
     return log._store.uri
-
-
-def send(log: Log, rows, producer="p", sequence=1, note=None) -> Appended:
-    return log.append(to_table(KIND, rows), producer, sequence, note)
 
 
 def folder(log: Log) -> Path:
@@ -54,17 +53,6 @@ def runs(log: Log) -> list[str]:
     """The run ids of all events, as they are stored."""
     names = [folder(log) / file.path for file in log.head().files]
     return [run for name in names for run in pq.read_table(name, columns=["run_id"])["run_id"].to_pylist()]
-
-
-def in_processes(target, *arguments, timeout=60) -> list[int | None]:
-    """Run a function in one new process for each tuple of arguments, all at once; their exit codes."""
-    barrier = SPAWN.Barrier(len(arguments))
-    workers = [SPAWN.Process(target=target, args=(barrier, *given)) for given in arguments]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout)
-    return [worker.exitcode for worker in workers]
 
 
 # a commit
@@ -309,13 +297,6 @@ def test_patience_ends(log, monkeypatch):
     assert "ours" not in runs(log)
 
 
-def append_own(barrier: Barrier, root: str, name: str, count: int) -> None:
-    log = opened(root)
-    barrier.wait()
-    for number in range(count):
-        send(log, evidence(f"{name}-{number}", f"shared-{number}"), name, number)
-
-
 def test_many_writers_all_get_their_events_in(log):
     """Of processes that append at once, every event is there once and the chain holds."""
     names, count = ("a", "b", "c", "d"), 12
@@ -326,25 +307,11 @@ def test_many_writers_all_get_their_events_in(log):
     assert list(log.verify()) == []
 
 
-def append_same(barrier: Barrier, root: str) -> None:
-    log = opened(root)
-    for number in range(15):
-        barrier.wait()
-        send(log, evidence(f"r{number}"), "p", number)
-
-
 def test_one_batch_from_many_processes_is_one_commit(log):
     """The same producer and sequence sent by four processes at once is committed once, each round."""
     assert in_processes(append_same, *[(root_of(log),)] * 4) == [0] * 4
     assert log.head().version == 15
     assert sorted(runs(log)) == sorted(f"r{number}" for number in range(15))
-
-
-def create_at_once(barrier: Barrier, root: str, name: str) -> None:
-    log = opened(root)
-    barrier.wait()
-    log.create()
-    send(log, evidence(name), name, 1)
 
 
 def test_a_table_created_by_many_is_one_table(tmp_path):
@@ -358,26 +325,11 @@ def test_a_table_created_by_many_is_one_table(tmp_path):
     assert list(log.verify()) == []
 
 
-SAME = 100_000
-BATCH = 5_000
-
-
-def append_all(barrier: Barrier | None, root: str, producer: str) -> None:
-    """Send the same events as everybody else, from where this producer was."""
-    log = opened(root)
-    position = log.head().position(producer)
-    if barrier is not None:
-        barrier.wait()
-    for start in range(position.note["next"] if position else 0, SAME, BATCH):
-        rows = to_table(KIND, much_evidence(start, start + BATCH))
-        log.append(rows, producer, start // BATCH, {"next": start + BATCH})
-
-
 def test_two_writers_of_the_same_events_one_of_them_killed(log):
     """Both send the same 100 000 events, one is killed midway and started again: 100 000 events."""
     root = root_of(log)
-    barrier = SPAWN.Barrier(2)
-    steady, unlucky = (SPAWN.Process(target=append_all, args=(barrier, root, name)) for name in ("steady", "unlucky"))
+    barrier = WORKERS.Barrier(2)
+    steady, unlucky = (WORKERS.Process(target=append_all, args=(barrier, root, name)) for name in ("steady", "unlucky"))
     steady.start()
     unlucky.start()
     deadline = time.monotonic() + 60
@@ -389,7 +341,7 @@ def test_two_writers_of_the_same_events_one_of_them_killed(log):
     unlucky.join()
     assert unlucky.exitcode == -signal.SIGKILL
     assert log.head().position("unlucky").note["next"] < SAME
-    again = SPAWN.Process(target=append_all, args=(None, root, "unlucky"))
+    again = WORKERS.Process(target=append_all, args=(None, root, "unlucky"))
     again.start()
     for worker in (steady, again):
         worker.join(60)
@@ -399,18 +351,11 @@ def test_two_writers_of_the_same_events_one_of_them_killed(log):
     assert list(log.verify()) == []
 
 
-def append_until_killed(root: str, start: int) -> None:
-    log = opened(root)
-    while True:
-        send(log, evidence(*(f"{start}-{i}" for i in range(start % 7 + 1))), "victim", start)
-        start += 1
-
-
 def test_kills_lose_no_acknowledged_batch_and_halve_none(log):
     """A writer is killed again and again at any moment, and goes on where the log says: every batch whole, once."""
     for number in range(8):
         position = log.head().position("victim")
-        victim = SPAWN.Process(
+        victim = WORKERS.Process(
             target=append_until_killed, args=(root_of(log), position.sequence + 1 if position else 0)
         )
         victim.start()

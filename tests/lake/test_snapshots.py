@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lake import Lake, Snapshot
@@ -21,6 +21,7 @@ from lake.events import KINDS, PIN_ORDER
 from lake.files import Store
 from lake.snapshots import BATCH_ROWS, ID_LENGTH
 from tests.lake.rows import evidence, much_evidence, scores
+from tests.lake.writers import WORKERS, write_pairs
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,16 +139,15 @@ def test_a_scan_is_in_order_and_in_small_batches(lake):
 
 def test_a_scan_stays_small(lake):
     """Going through many rows takes a part of the memory that having them all does."""
-    text = "x" * 2000
-    for number in range(4):
-        rows = [
-            {**row, "text": f"{row['run_id']}{text}"} for row in evidence(*(f"{number}-{i}" for i in range(20_000)))
-        ]
-        lake.append("evidence", rows, producer="p", sequence=number)
+    files, rows, size = 10, 5_000, 3_000
+    for number in range(files):
+        table = much_evidence(number * rows, (number + 1) * rows)
+        padded = pc.utf8_rpad(table["text"], size, "x")
+        lake.append("evidence", table.drop("text").append_column("text", padded), producer="p", sequence=number)
     snapshot = lake.pin()
     before = pa.total_allocated_bytes()
     held = [pa.total_allocated_bytes() - before for _ in snapshot.scan("evidence")]
-    assert 0 < max(held) < 4 * 20_000 * 2000 / 2
+    assert 0 < max(held) < files * rows * size / 2
 
 
 # references
@@ -439,16 +439,9 @@ def test_short_readers_end_well(pinned):
         assert [reader.wait(60) for reader in readers] == [0, 0]
 
 
-def write_pairs(root: str, count: int) -> None:
-    lake = Lake.open(root)
-    for number in range(count):
-        lake.append("evidence", evidence(f"r{number}"), producer="w", sequence=number)
-        lake.append("scores", scores(f"r{number}"), producer="w", sequence=number)
-
-
 def test_no_pinned_score_lacks_its_evidence(lake):
     """While a writer appends evidence and then its score, every pin that is taken has the evidence of its scores."""
-    writer = multiprocessing.get_context("spawn").Process(target=write_pairs, args=(lake.uri, 25))
+    writer = WORKERS.Process(target=write_pairs, args=(lake.uri, 25))
     writer.start()
     pins = []
     while writer.is_alive():
