@@ -71,7 +71,7 @@ def list_(lake: LakeUri = HERE, form: Form = Format.table) -> None:
 
 @app.command("show")
 def show_(ref: Ref, lake: LakeUri = HERE, form: Form = Format.table) -> None:
-    """Show what a snapshot pins: each table's version, rows, files and bytes.
+    """Show what a snapshot pins, table by table.
 
     Example: lake snapshot show before-judge-v2
     """
