@@ -83,7 +83,7 @@ class Store:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def names(self, folder: str) -> Iterator[str]:
-        """The names of the files directly in a folder, sorted, without those still being written."""
+        """The names in a folder, sorted, without those of files that are still being written."""
         try:
             with _disk(self.root / folder):
                 entries = sorted(os.listdir(self.root / folder))
@@ -142,7 +142,7 @@ def _local_root(uri: str) -> Path:
     if not _SAFE_ROOT.fullmatch(root):
         odd = sorted(set(_SAFE_ROOT.sub("", root)))
         raise UsageError(
-            f"{root}: a lake's path may not contain {' '.join(map(ascii, odd))}",
+            f"{root!r}: a lake's path may not contain {' '.join(map(repr, odd))}",
             "use letters, digits, '.', '_', '-' and '/' only",
         )
     return Path("/" + os.path.normpath(root).lstrip("/"))

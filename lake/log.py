@@ -325,7 +325,7 @@ class Log:
             Transaction(f"sequence:{batch.producer}", batch.sequence),
             Transaction(f"version:{batch.producer}", head.version + 1),
         ]
-        with _delta(f"{self.kind.name}: cannot commit"):
+        with _delta(f"{self.kind.name}: cannot commit", hint="mend this, then send it again; nothing of it is stored"):
             head.table.create_write_transaction(
                 [*adds],
                 "append",

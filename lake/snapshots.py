@@ -9,7 +9,7 @@ Not here: choosing versions and writing manifests (`lake`), and SQL over a snaps
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import pyarrow as pa
@@ -49,7 +49,7 @@ class TablePin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a snapshot's id is the hash of."""
 
-    format: int
+    format: Literal[1]
     tables: dict[str, TablePin]
 
 

@@ -163,7 +163,7 @@ def test_awkward_roots_are_refused(tmp_path, name, scheme):
     """A path that some engine would read as another one is refused, and the message shows the character."""
     with pytest.raises(UsageError, match="may not contain") as caught:
         Store(f"{scheme}{tmp_path}/{name}")
-    assert "\n" not in str(caught.value).replace(name, "")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/lake", "gs://bucket", "http://host/lake", "hdfs://h/x", "://x", "S3://x"])

@@ -85,6 +85,16 @@ def test_a_lake_cannot_be_put_below_a_file(tmp_path):
             Lake.create(str(tmp_path / name))
 
 
+def test_tables_that_cannot_be_made_are_an_error(tmp_path):
+    """A lake whose tables have no place ends in an error, at creation and at each opening."""
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "lake.json").write_text('{"format":1,"id":"x","created_at":"2026-01-01T00:00:00+00:00"}')
+    (tmp_path / "lake" / "tables").write_text("in the way")
+    for use in (lambda: Lake.create(str(tmp_path / "lake"), exist_ok=True), lambda: Lake.open(str(tmp_path / "lake"))):
+        with pytest.raises(LakeError, match="tables/evidence: cannot be created"):
+            use()
+
+
 def test_a_newer_format_is_told(lake):
     """A lake of a later format, whatever else its marker says, is not opened and the hint is to upgrade."""
     marker = Path(lake.uri, "lake.json")
@@ -287,7 +297,7 @@ say(lambda: lake.append("evidence", much_evidence(0, 5000), producer="p", sequen
     ).splitlines()
     assert [line.split()[0] for line in told] == ["LakeError"] * 3 + ["(1,", "LakeError", "5000"]
     assert told[3] == "(1, 1, [])"
-    assert all(line.endswith("True") for line in told[:3])
+    assert all(line.endswith("True") for line in [*told[:3], told[4]])
     assert lake.read("evidence").num_rows == 5001
     assert list(Path(lake.uri).rglob("*.tmp")) == []
     assert list(lake.verify(deep=True)) == []
@@ -308,6 +318,7 @@ say(lambda: lake.append("evidence", evidence("a"), producer="p", sequence=1, not
         lake.uri,
     ).splitlines()
     assert told[0].startswith("LakeError evidence: cannot commit")
+    assert told[0].endswith("True")
     assert told[1:] == ["(0, 0, [])", "1"]
     assert list(lake.verify(deep=True)) == []
 
