@@ -4,7 +4,27 @@
 says what one row is. `duckdb` is imported on this floor alone.
 """
 
+from views.catalog import write as write_catalog
 from views.connect import Pinned, Rules, connect, digest, dumps, loads, sources
+from views.lineage import Change, Step, diff, why
 from views.policy import Policy
+from views.query import QueryFailed, Refused, query
 
-__all__ = ["Pinned", "Policy", "Rules", "connect", "digest", "dumps", "loads", "sources"]
+__all__ = [
+    "Change",
+    "Pinned",
+    "Policy",
+    "QueryFailed",
+    "Refused",
+    "Rules",
+    "Step",
+    "connect",
+    "diff",
+    "digest",
+    "dumps",
+    "loads",
+    "query",
+    "sources",
+    "why",
+    "write_catalog",
+]

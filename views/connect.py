@@ -25,7 +25,7 @@ from lake.events import KINDS, PIN_ORDER
 from views import engine
 from views.policy import Policy
 
-FOLDERS = ("functions", "facts", "state", "datasets", "quarantine", "health")
+FOLDERS = ("functions", "facts", "state", "datasets", "quarantine", "health", "history")
 # What the policy becomes; the other relations read them by these names.
 POLICY_TABLES = ("policy", "precedence", "known_files")
 

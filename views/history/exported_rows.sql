@@ -1,0 +1,29 @@
+-- One row per row of any dataset, with the runs that it is made of and a fingerprint of what it says
+select
+    'sft' as dataset,
+    id,
+    source_run_id as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, score_event_id, category, md5(instruction), md5(response)) as fingerprint
+from sft
+union all
+select
+    'rag' as dataset,
+    id,
+    source_run_id as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, score_event_id, source_category, md5(content)) as fingerprint
+from rag
+union all
+select
+    'preference' as dataset,
+    id,
+    chosen_run_id as run_id,
+    rejected_run_id,
+    task_id,
+    concat_ws(
+        ' ', chosen_event_id, rejected_event_id, md5(prompt), md5(chosen), md5(rejected), md5(reason)
+    ) as fingerprint
+from preference
