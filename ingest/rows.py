@@ -79,7 +79,7 @@ class Decoder:
         except Refused as refused:
             return Decoded(None, hashlib.sha256(raw).hexdigest(), refused.problems)
         except (UnicodeEncodeError, ValueError):
-            self._problems += _unspeakable(values, "")
+            self._problems += unspeakable(values)
             digest = hashlib.sha256(raw).hexdigest()
         return Decoded(values, digest, self._problems)
 
@@ -87,7 +87,7 @@ class Decoder:
         """The value that a piece of JSON text is. Raises Refused."""
         self._problems = []
         value = self._value(text)
-        self._problems += _unspeakable(value, "")
+        self._problems += unspeakable(value)
         if self._problems:
             raise Refused(self._problems)
         return value
@@ -177,7 +177,7 @@ def _speakable(name: str, value: Any) -> Any:
     raise refuse("wrong_type", f"{name}: {type(value).__name__} has no form in JSON")
 
 
-def _unspeakable(value: Any, path: str) -> Iterator[Problem]:
+def unspeakable(value: Any, path: str = "") -> Iterator[Problem]:
     """What in a value cannot be said in canonical JSON, with its place in the row."""
     if isinstance(value, str):
         if _is_lone(value):
@@ -190,10 +190,10 @@ def _unspeakable(value: Any, path: str) -> Iterator[Problem]:
             if _is_lone(key):
                 yield Problem("lone_surrogate", f"{path or 'the row'}: half of a surrogate pair in a key")
             shown = key.encode(errors="replace").decode()
-            yield from _unspeakable(inner, f"{path}.{shown}" if path else shown)
+            yield from unspeakable(inner, f"{path}.{shown}" if path else shown)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _unspeakable(inner, f"{path}[{number}]")
+            yield from unspeakable(inner, f"{path}[{number}]")
 
 
 def _is_lone(text: str) -> bool:

@@ -60,6 +60,17 @@ class Source(NamedTuple):
     path: Path | None
 
     @property
+    def size(self) -> int | None:
+        """How many bytes it has, None if that cannot be told."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise _unreadable(self, error) from error
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    @property
     def suffixes(self) -> tuple[str | None, str | None]:
         """The format and the compression that the name promises."""
         return promised(self.name)
@@ -85,7 +96,8 @@ def promised(name: str) -> tuple[str | None, str | None]:
 def find(inputs: Iterable[str]) -> list[Source]:
     """The sources that files, globs, folders and `-` mean: each once, a folder's in the order of their names.
 
-    Of a folder, at any depth, the files with a known suffix count; hidden ones do not. Raises UsageError.
+    Of a folder, at any depth, the files with a known suffix count; hidden ones and those of a lake do not. Raises
+    UsageError.
     """
     found: dict[str, Source] = {}
     for given in inputs:
@@ -136,6 +148,10 @@ def _folder(folder: Path) -> list[Source]:
 
 def _walk(folder: Path) -> Iterator[Source]:
     for root, folders, files in os.walk(folder):
+        if "lake.json" in files and "tables" in folders:
+            # A lake that lies among its inputs is no input.
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(root) / name
@@ -199,8 +215,12 @@ class Stream:
     def peek(self, size: int) -> bytes:
         """The next `size` bytes, which `read` will give again."""
         data = self.read(size)
-        self._held = data + self._held
+        self.unread(data)
         return data
+
+    def unread(self, data: bytes) -> None:
+        """Put bytes back, so that `read` gives them next."""
+        self._held = data + self._held
 
     def _next(self) -> bytes:
         """The next piece that is not empty; an empty one means the end."""
@@ -301,7 +321,8 @@ def _gunzip(raw: _Raw) -> Iterator[bytes]:
     while raw.peek(1):
         member = zlib.decompressobj(31)
         pending = raw.rest()
-        while not member.eof:
+        ended = False
+        while not ended:
             before = member.copy()
             try:
                 piece = member.decompress(pending, PIECE)
@@ -311,7 +332,8 @@ def _gunzip(raw: _Raw) -> Iterator[bytes]:
             pending = member.unconsumed_tail
             if piece:
                 yield piece
-            if not pending and not member.eof and len(piece) < PIECE:
+            ended = member.eof
+            if not pending and not ended and len(piece) < PIECE:
                 pending = raw.rest()
                 if not pending:
                     raise Cut("truncated", "the gzip data ends too early: this file is cut off")
