@@ -14,11 +14,11 @@ from typing import Annotated
 
 import typer
 
+from cli.events import REJECTED
 from cli.output import say
 from lake import LakeError
 
 SAMPLE = ("tasks.jsonl", "attempts.jsonl", "attempts-from-a-crashed-worker.jsonl", "rescored.jsonl", "known-files.txt")
-REJECTED = 3  # the exit code of an ingest that rejected something
 
 # (what happens, the command). {} is the demo's folder, seen from where the demo was started.
 STORY = (

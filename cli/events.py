@@ -10,6 +10,9 @@ import typer
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import DryRun, Form, LakeUri
 from cli.output import Format, Meter, say, show
+from ingest.run import FileSummary
+from ingest.run import Options as IngestOptions
+from ingest.run import ingest as read_files
 from ingest.scorers import registry
 from ingest.scoring import Options as ScoringOptions
 from ingest.scoring import score as give_scores
@@ -19,6 +22,9 @@ from views import connect
 Actor = Annotated[
     str | None, typer.Option("--actor", metavar="NAME", help="Who says so. [default: you]", show_default=False)
 ]
+
+
+REJECTED = 3  # the exit code where all was done but some inputs were rejected
 
 
 class Target(StrEnum):
@@ -41,7 +47,7 @@ class Category(StrEnum):
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to the `lake` command."""
-    for command in (init, score, retract, review):
+    for command in (init, ingest, score, retract, review):
         parent.command()(command)
 
 
@@ -51,6 +57,61 @@ def init(lake: LakeUri = HERE) -> None:
     Example: lake init --lake /data/lakehouse
     """
     say(f"created a lake in {Lake.create(lake).uri}")
+
+
+def ingest(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="evidence, scores or tasks.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, globs, folders, or - for stdin.")],
+    lake: LakeUri = HERE,
+    reader: Annotated[
+        str,
+        typer.Option(
+            "--reader",
+            metavar="NAME",
+            help="What a row looks like: native, distillation, openai-chat, gsm8k, gsm8k-solutions, or your own "
+            "package.module:function.",
+        ),
+    ] = "native",
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="Where the rows come from, instead of the file.")
+    ] = None,
+    input_format: Annotated[
+        str | None,
+        typer.Option(
+            "--input-format", metavar="FORMAT", help="jsonl, json, csv, tsv or parquet, if it cannot be told."
+        ),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Read from the start whatever was read before.")] = False,
+    dry_run: DryRun = False,
+    form: Form = Format.table,
+) -> None:
+    """Append the events that files hold.
+
+    JSON lines, JSON arrays, CSV and Parquet, each plain, .gz or .zst. What cannot be read becomes a reject, with its
+    reasons, and nothing stops: the exit code is then 3. What the lake has already is not stored again; a file that grew
+    is read from where it ended.
+
+    Example: lake ingest evidence runs/*.jsonl.zst
+    """
+    door = Lake.open(lake)
+    options = IngestOptions(reader=reader, source=source, format=input_format, again=again, dry_run=dry_run)
+    with Meter(f"reading {kind}", "B") as meter:
+        summary = read_files(door, kind, files, options, lambda step: meter(step.done, step.total, step.file))
+    show(map(_outcome, summary.files), form)
+    read = [file for file in summary.files if not file.unchanged]
+    done = f"{summary.events:,} would be events" if dry_run else f"{summary.added:,} events added"
+    if not dry_run and summary.held:
+        done += f", {summary.held:,} were there already"
+    if read:
+        say(f"{summary.rows:,} rows read in {summary.seconds:.1f} s: {done}")
+    if summary.unchanged:
+        say(f"{summary.unchanged} of {len(summary.files)} files unchanged since they were read; nothing to do for them")
+    if summary.rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejected.items())
+        say(f"{sum(summary.rejected.values()):,} rows rejected: {reasons}")
+        if not dry_run:
+            say('hint: lake sql "select source.file, source.line, reason, errors, raw from rejects"')
+        raise typer.Exit(REJECTED)
 
 
 def score(
@@ -148,6 +209,18 @@ def review(
     details: dict[str, object] = {"category": category.value, "reasons": reason, "actor": actor or getpass.getuser()}
     door.record("scores", verdict | details)
     say(f"recorded {category} for {run}")
+
+
+def _outcome(file: FileSummary) -> dict[str, object]:
+    state = "unchanged" if file.unchanged else "resumed" if file.resumed else "read"
+    return {
+        "file": file.file,
+        "state": state,
+        "rows": file.rows,
+        "added": file.added,
+        "held": file.held if file.events else 0,
+        "rejected": sum(file.rejected.values()),
+    }
 
 
 _MATCHES = {

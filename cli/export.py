@@ -144,19 +144,19 @@ def _tell(receipts: tuple[Receipt, ...], where: str) -> None:
     rows = []
     for receipt in receipts:
         counts = receipt.counts
-        rows.append(
-            {
-                "dataset": receipt.dataset,
-                "considered": counts.considered,
-                "exported": counts.exported,
-                "quarantined": counts.quarantined,
-                "by_reason": ", ".join(f"{reason} {count}" for reason, count in counts.reasons.items()) or None,
-            }
-        )
+        rows.append({"dataset": receipt.dataset, "outcome": "exported", "reason": None, "records": counts.exported})
+        rows += [
+            {"dataset": receipt.dataset, "outcome": "quarantined", "reason": reason, "records": count}
+            for reason, count in counts.reasons.items()
+        ]
     show(rows, Format.table)
     for receipt in receipts:
-        if receipt.counts.tasks_without_pair is not None:
-            say(f"{receipt.counts.tasks_without_pair:,} tasks gave no pair")
+        counts = receipt.counts
+        pairs = f"; {counts.tasks_without_pair:,} tasks gave no pair" if counts.tasks_without_pair else ""
+        say(
+            f"{receipt.dataset}: {counts.considered:,} considered = {counts.exported:,} exported"
+            f" + {counts.quarantined:,} quarantined{pairs}"
+        )
     say(f"snapshot {receipts[0].snapshot}; {where}")
 
 
