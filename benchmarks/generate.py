@@ -30,7 +30,7 @@ MODELS = ("wren-1b", "finch-8b", "heron-32b", "osprey-70b")
 
 _VOCABULARY = 30_000
 # Words to cut answers out of: so many that an answer repeats no other within what a compressor remembers.
-_POOL = 10_000_000
+_POOL_WORDS = 10_000_000
 _MEAN_WORDS = 90
 _SPREAD = 0.7
 
@@ -70,7 +70,7 @@ def main() -> None:
 
 def _write(rows: int, part: int, folder: Path) -> None:
     random = np.random.default_rng([20260101, part])
-    pool = _Pool(random)
+    pool = _Pool(random, min(_POOL_WORDS, 100_000 + 100 * rows))
     answers = pool.texts(random, rows, _MEAN_WORDS)
     tasks = -(-rows // RUNS_PER_TASK)
     prompts = list(pool.texts(random, tasks, 25))
@@ -116,7 +116,7 @@ def _write(rows: int, part: int, folder: Path) -> None:
 class _Pool:
     """A long text to cut others out of."""
 
-    def __init__(self, random: np.random.Generator) -> None:
+    def __init__(self, random: np.random.Generator, words_in_all: int) -> None:
         letters = np.array(list("etaoinshrdlucmfwypvbgkqjxz"))
         weights = 1 / np.arange(2, 28)
         lengths = random.integers(2, 11, _VOCABULARY)
@@ -125,14 +125,14 @@ class _Pool:
         # A few of what JSON escapes, and of what it need not.
         words[40:46] = ['"so"', "is.\n\nThen", "naïve", "\tif", "数", "it's"]
         frequency = 1 / (np.arange(_VOCABULARY) + 2.7)
-        order = np.searchsorted(np.cumsum(frequency / frequency.sum()), random.random(_POOL))
+        order = np.searchsorted(np.cumsum(frequency / frequency.sum()), random.random(words_in_all))
         self._words = [words[number] for number in np.minimum(order, _VOCABULARY - 1).tolist()]
 
     def texts(self, random: np.random.Generator, count: int, mean: int) -> Iterator[str]:
         """As many texts, of `mean` words on average and never none."""
         middle = np.log(mean) - _SPREAD**2 / 2
         lengths = np.clip(random.lognormal(middle, _SPREAD, count), 1, 20 * mean).astype(int).tolist()
-        starts = random.integers(0, _POOL - 20 * mean, count).tolist()
+        starts = random.integers(0, len(self._words) - 20 * mean, count).tolist()
         for start, length in zip(starts, lengths, strict=True):
             yield " ".join(self._words[start : start + length])
 

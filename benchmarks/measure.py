@@ -9,7 +9,8 @@ run on the same machine in the same minutes, so that a ratio means something whe
 
 import argparse
 import importlib
-import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -78,16 +79,13 @@ def in_process(function: Callable[..., float], arguments: list[object]) -> tuple
     module = Path(function.__code__.co_filename).stem
     command = [sys.executable, "-m", "benchmarks.measure", f"benchmarks.{module}:{function.__name__}"]
     given = [item if isinstance(item, str | int) else str(item) for item in arguments]
-    with subprocess.Popen([*command, msgspec.json.encode(given).decode()], cwd=ROOT, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        printed = child.stdout.read()
-        # The process's own resources, which Popen's wait would throw away.
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
+    done = subprocess.run(
+        [*command, msgspec.json.encode(given).decode()], cwd=ROOT, stdout=subprocess.PIPE, check=False
+    )
+    if done.returncode:
         raise SystemExit(f"{command[-1]} failed")
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return float(printed.splitlines()[-1]), peak
+    seconds, peak = msgspec.json.decode(done.stdout.splitlines()[-1], type=tuple[float, int])
+    return seconds, peak
 
 
 def alternate(sides: list[Side], times: int = 3) -> list[Measured]:
@@ -136,11 +134,23 @@ def scratch(data: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Run one side, and print its seconds as the last line."""
+    """Run one side, and print its seconds and its peak memory as the last line."""
     place, arguments = sys.argv[1:]
     module, _, name = place.partition(":")
     seconds = getattr(importlib.import_module(module), name)(*msgspec.json.decode(arguments))
-    print(seconds)
+    print(msgspec.json.encode((seconds, _peak())).decode())
+
+
+def _peak() -> int:
+    """The most memory that this process, or one that it started, has held, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux counts what the parent held into a child's ru_maxrss, and not into this.
+        [high] = re.findall(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+        return max(int(high) * unit, started)
+    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, started)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
         ("ingest_again", [], ["the same file again", "the first time", "bar: at most 0.02 ×"]),
         ("ingest_large", ["--into", "800"], ["400 rows into 800", "bar: at most 1.3 ×"]),
         ("export", [], ["export sft", "export rag", "export preference", "bar: at most 1.2 ×", "bar: at least 10 ×"]),
-        ("memory", [], ["ingest", "export preference", "bar: at most 2.00 GiB"]),
     ],
 )
 def test_a_benchmark_prints_both_sides_and_the_bar(name, options, lines, tmp_path):
