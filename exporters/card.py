@@ -10,6 +10,7 @@ from exporters.receipt import Counts
 
 NAME = "README.md"
 
+_SHOWN = 20
 _ONE_ROW = {
     "sft": "One row is one run that may be imitated: what was asked, and a response that the verdict accepts.",
     "rag": "One row is one run that may be looked up and quoted, with the category of its verdict.",
@@ -73,13 +74,11 @@ def _reasons(counts: Counts) -> list[str]:
 
 
 def _said(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return (
-        {True: "yes", False: "no", None: "not given"}[value]
-        if value is None or value is True or value is False
-        else str(value)
-    )
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) if len(value) <= _SHOWN else f"{len(value)} values, see receipt.json"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not given" if value is None else str(value)
 
 
 def _features(schema: pa.Schema | pa.StructType, indent: str) -> list[str]:

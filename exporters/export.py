@@ -11,6 +11,7 @@ Not here: what a row may hold (`datasets`), how it is encoded (`formats`), and w
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -46,6 +47,8 @@ from views.policy import Policy
 RECEIPT_FORMAT = 1
 # The engine's share of the 2 GiB that an export may take; a row group, a few slices and the libraries are the rest.
 MEMORY_LIMIT = "1400MiB"
+
+_WORD = re.compile(r"[a-z][a-z0-9_]*")
 
 Progress = Callable[[int, int | None], None]
 
@@ -226,7 +229,7 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         versions = {"lake": receipt.lake_version(), **relations.versions(), **library_versions(options.format)}
     finally:
         relations.close()
-    policy = msgspec.to_builtins(options.policy)
+    policy = msgspec.json.decode(options.policy.to_json())
     tables = {kind: pin.version for kind, pin in snapshot.tables.items()}
     rules = digest(plan.sql)
     text = card.render(
@@ -287,12 +290,25 @@ def _refuse_repeats(dataset: str, ids: np.ndarray) -> None:
         )
 
 
+def needed(sql: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """The sources of some relations and of all that their texts mention, for each that is opened costs time."""
+    found: dict[str, str] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in sql and name not in found:
+            found[name] = sql[name]
+            waiting += _WORD.findall(sql[name])
+    return found
+
+
 class _Relations:
     """The views over one snapshot, for one export."""
 
     def __init__(self, snapshot: Snapshot, plan: _Plan) -> None:
         self._plan = plan
-        self._con = connect(snapshot, plan.options.policy, sql=plan.sql, memory_limit=MEMORY_LIMIT)
+        sql = needed(plan.sql, (plan.dataset, "considered", "quarantine", "evidence"))
+        self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)
 
     def close(self) -> None:
         self._con.close()

@@ -36,7 +36,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "text": ("text",),
 }
 SHOWN = 100
-LINE_BYTES = 256 << 20
+LINE_BYTES = 64 << 20
 
 _BATCH_ROWS = 1024
 _WINDOW_BYTES = 1 << 27
