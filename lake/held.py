@@ -36,17 +36,14 @@ class HeldIds:
         mask = np.zeros(len(ids), bool)
         if len(ids) == 0:
             return mask
-        bounds = pc.min_max(ids).as_py()
-        near = [file for file in files if file.last_id >= bounds["min"] and file.first_id <= bounds["max"]]
-        keys = keys_of(ids)
-        for found in self._lookups(keys, near):
+        new = _near(ids, [file for file in files if file.path not in self._loaded])
+        for found in self._lookups(keys_of(ids), new):
             mask |= found
         if mask.any():
-            mask[mask] = self._confirm(ids.filter(pa.array(mask)), near)
+            mask[mask] = self._confirm(ids.filter(pa.array(mask)), files)
         return mask
 
-    def _lookups(self, keys: np.ndarray, files: Sequence[FilePin]) -> Iterable[np.ndarray]:
-        new = [file for file in files if file.path not in self._loaded]
+    def _lookups(self, keys: np.ndarray, new: Sequence[FilePin]) -> Iterable[np.ndarray]:
         room = self._capacity - sum(map(len, self._runs))
         kept: list[FilePin] = []
         passing: list[FilePin] = []
@@ -86,8 +83,14 @@ class HeldIds:
     def _confirm(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:
         """Compare whole ids, so that two events whose keys collide are both kept."""
         mask = np.zeros(len(ids), bool)
-        for file in files:
+        for file in _near(ids, files):
             mask |= np.asarray(pc.is_in(ids, self._ids(file)))
             if mask.all():
                 break
         return mask
+
+
+def _near(ids: pa.Array, files: Sequence[FilePin]) -> list[FilePin]:
+    """The files that, by their range of ids, may hold any of these."""
+    bounds = pc.min_max(ids).as_py()
+    return [file for file in files if file.last_id >= bounds["min"] and file.first_id <= bounds["max"]]

@@ -126,7 +126,9 @@ class Lake:
     def read(self, kind: str) -> pa.Table:
         """All events of a kind, at the newest version, ledgers included. For large tables pin and use `scan`."""
         found = kind_named(kind)
-        return pa.Table.from_batches(scan_files(self._store, found, self._logs[kind].head().files), schema=found.schema)
+        return pa.Table.from_batches(
+            scan_files(self._store, found, self._logs[kind].head().pin().files), schema=found.schema
+        )
 
     def snapshot(self, ref: str | None = None) -> Snapshot:
         """The state that a reference means: a snapshot's id (or the start of it), its name, a time, or versions.

@@ -11,7 +11,6 @@ Every open reads the table's properties back: the ones below are what keeps old 
 import contextlib
 import functools
 import hashlib
-import itertools
 import json
 import random
 import re
@@ -107,16 +106,29 @@ class _Batch:
 class Head:
     """A table at one version, as its log tells it."""
 
-    def __init__(self, store: Store, kind: Kind, table: DeltaTable) -> None:
+    def __init__(self, store: Store, kind: Kind, table: DeltaTable, known: dict[str, FilePin]) -> None:
         self._store = store
         self._kind = kind
+        self._known = known
         self.table = table
         self.version: int = table.version()
 
     @functools.cached_property
-    def files(self) -> tuple[FilePin, ...]:
-        """The files that this version has, by their first id. Raises Damaged."""
-        return _files(self.table, self._kind)
+    def files(self) -> list[FilePin]:
+        """The files that this version has, in no order. Raises Damaged."""
+        actions = pa.table(self.table.get_add_actions(flatten=True))
+        paths = actions.column("path").to_pylist()
+        new = [row for row, path in enumerate(paths) if path not in self._known]
+        for action in actions.take(pa.array(new, pa.int64())).to_pylist():
+            pin = _file_pin(action)
+            if pin is None:
+                raise Damaged(
+                    f"tables/{self._kind.name}: version {self.version} has a file that the lake did not write:"
+                    f" {action['path']}",
+                    "another program has changed this table; restore its _delta_log from a backup",
+                )
+            self._known[pin.path] = pin
+        return [self._known[path] for path in paths]
 
     def pin(self) -> TablePin:
         """This version, for a manifest, once it is on the disk. Raises Damaged."""
@@ -130,7 +142,7 @@ class Head:
             head=_sha256(data),
             rows=sum(file.rows for file in self.files),
             schema=msgspec.Raw(self.table.schema().to_json().encode()),
-            files=self.files,
+            files=tuple(sorted(self.files, key=lambda file: (file.first_id, file.path))),
         )
 
     def position(self, producer: str) -> Position | None:
@@ -150,6 +162,7 @@ class Log:
         self.kind = kind
         self._store = store
         self._folder = f"tables/{kind.name}"
+        self._known: dict[str, FilePin] = {}
         self._held = HeldIds(lambda name: store.path(f"{self._folder}/{name}"))
 
     def create(self) -> None:
@@ -190,7 +203,7 @@ class Log:
                     f"{path}: the property {name} is {found.get(name)!r} and must be {value!r}",
                     "another program has changed this table; restore its _delta_log from a backup",
                 )
-        return Head(self._store, self.kind, table)
+        return Head(self._store, self.kind, table, self._known)
 
     def append(self, table: pa.Table, producer: str, sequence: int, note: dict[str, Any] | None) -> Appended:
         """Commit the events of a table that are not there yet. `table` is what `events.to_table` made.
@@ -405,21 +418,13 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _files(table: DeltaTable, kind: Kind) -> tuple[FilePin, ...]:
-    actions = pa.table(table.get_add_actions(flatten=True))
-    names = ("path", "size_bytes", "num_records", "min.event_id", "max.event_id")
-    if not len(actions):
-        return ()
-    columns = [actions.column(name).to_pylist() if name in actions.column_names else () for name in names]
-    files = []
-    for path, size, rows, low, high in itertools.zip_longest(*columns):
-        if not re.fullmatch(FILE_NAME, path) or None in (size, rows, low, high):
-            raise Damaged(
-                f"tables/{kind.name}: version {table.version()} has a file that the lake did not write: {path}",
-                "another program has changed this table; restore its _delta_log from a backup",
-            )
-        files.append(FilePin(path, size, rows, path.removesuffix(".parquet"), low, high))
-    return tuple(sorted(files, key=lambda file: (file.first_id, file.path)))
+def _file_pin(action: dict[str, Any]) -> FilePin | None:
+    """What an add action says of a file, or None if it is not one that the lake writes."""
+    said: list[Any] = [action.get(name) for name in ("size_bytes", "num_records", "min.event_id", "max.event_id")]
+    if None in said or not re.fullmatch(FILE_NAME, action["path"]):
+        return None
+    size, rows, low, high = said
+    return FilePin(action["path"], size, rows, action["path"].removesuffix(".parquet"), low, high)
 
 
 def _read_commit(store: Store, kind: Kind, version: int) -> bytes:

@@ -127,7 +127,7 @@ def test_an_empty_batch_still_moves_the_position(log):
     """A batch without events is a commit too: the producer has come so far."""
     assert send(log, [], "p", 5, {"end": True}) == Appended(0, 0, 1)
     assert log.head().position("p").sequence == 5
-    assert log.head().files == ()
+    assert log.head().files == []
 
 
 def test_a_large_batch_is_several_files_in_one_commit(log, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_day_sent_again_adds_nothing(log):
     with pytest.raises(SequenceTooLow):
         send(log, evidence("a0", "b0"), "day", 0)
     assert send(log, evidence("a11", "b11"), "day", 11).repeated
-    assert log.head().files == before
+    assert sorted(log.head().files, key=str) == sorted(before, key=str)
 
 
 class Forgetful(Store):
