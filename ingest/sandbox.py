@@ -43,7 +43,8 @@ _CHILD = Path(__file__).with_name("sandbox_child.py")
 _INTERPRETER = (sys.executable, "-P", "-s", "-S", "-X", "utf8")
 _START = f"import sys; sys.path.append({str(_CHILD.parent)!r}); import {_CHILD.stem} as c; sys.path.pop(); c.main()"
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc", "/opt", "/dev/zero", "/dev/urandom")
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 2.0  # for a supervisor to report, after the program's time is up
+_ENDING_SECONDS = 0.3  # for the others to end by themselves, after the first has
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,21 +196,28 @@ class Running:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
+    def words(self) -> dict[str, list[str]]:
+        """What was reported: the rest of each line by its first word."""
+        lines = [line.split() for line in self.said.decode("ascii", "replace").splitlines()]
+        return {line[0]: line[1:] for line in lines if line}
+
+    def stop_orphan(self) -> None:
+        """Kill the program, if its supervisor was killed before it could: without a process namespace it lives on."""
+        words = self.words()
+        if self.process.poll() is not None and "program" in words and not {"ended", "late"} & words.keys():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(int(words["program"][0]), signal.SIGKILL)
+
     def finish(self) -> Outcome:
         """Bury the processes, remove the folder, and say how it went."""
         self.stop()
         self.process.wait()
-        said = [line.split() for line in self.said.decode("ascii", "replace").splitlines()]
-        words = {line[0]: line[1:] for line in said if line}
-        if "program" in words and not {"ended", "late"} & words.keys():
-            # The supervisor was killed before it could clear up: without a process namespace this is all there is.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(int(words["program"][0]), signal.SIGKILL)
+        self.stop_orphan()
         os.close(self.status)
         _pipe(self.process.stdout).close()
         _pipe(self.process.stderr).close()
         shutil.rmtree(self.folder, ignore_errors=True)
-        return self._outcome(words)
+        return self._outcome(self.words())
 
     def _outcome(self, words: dict[str, list[str]]) -> Outcome:
         ending = words.get("ended") or words.get("late")
@@ -219,7 +227,7 @@ class Running:
         duration = time.monotonic() - self.began
         return Outcome(
             exit_code=os.WEXITSTATUS(status) if status is not None and not by_signal else None,
-            signal=signal.Signals(os.WTERMSIG(status)).name if status is not None and by_signal else None,
+            signal=_signal_name(os.WTERMSIG(status)) if status is not None and by_signal else None,
             started="layers" in words,
             timed_out=not self.flooded and ("late" in words or duration > self.limits.wall_seconds + _GRACE_SECONDS),
             flooded=self.flooded,
@@ -242,20 +250,32 @@ def start(program: Program, limits: Limits | None = None) -> Running:
 
 
 def together(*running: Running) -> tuple[Outcome, ...]:
-    """Wait until the first of these has ended, kill the others, and say how each went.
+    """Wait until the first of these has ended, kill the others after a moment, and say how each went.
 
     Programs that talk to one another (over `pass_fds`) are waited for in one call, so none of them can block on a full
-    pipe.
+    pipe. The moment is for those that are just ending, to tell how.
     """
-    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as finishing:
+    try:
+        _attend(running)
+    finally:
+        outcomes = tuple(one.finish() for one in running)
+    return outcomes
+
+
+def _attend(running: tuple[Running, ...]) -> None:
+    """Read what the programs write until the first of them has ended, and the others have had their moment."""
+    leader = running[0]
+    open_channels = dict.fromkeys(running, 0)
+    deadline = None
+    with selectors.DefaultSelector() as selector:
         for one in running:
-            finishing.callback(one.stop)
             for channel, name in one.channels().items():
                 selector.register(channel, selectors.EVENT_READ, (one, name))
-        leader = running[0]
-        open_channels = dict.fromkeys(running, 3)
-        while open_channels[leader]:
-            for key, _ in selector.select(timeout=0.2):
+                open_channels[one] += 1
+        while any(open_channels.values()) and (deadline is None or time.monotonic() < deadline):
+            if deadline is None and not open_channels[leader]:
+                deadline = time.monotonic() + _ENDING_SECONDS
+            for key, _ in selector.select(timeout=0.1):
                 one, name = key.data
                 data = os.read(key.fd, 65536)
                 if data:
@@ -266,9 +286,9 @@ def together(*running: Running) -> tuple[Outcome, ...]:
             for one in running:
                 if one.overdue:
                     one.stop()
+                one.stop_orphan()
             if leader.overdue and leader.process.poll() is not None:
-                break  # something that outlived the launcher holds the pipes open
-    return tuple(one.finish() for one in running)
+                return  # something that outlived the launcher holds the pipes open
 
 
 def run(program: Program, limits: Limits | None = None) -> Outcome:
@@ -310,6 +330,11 @@ def strength(without: tuple[str, ...] = ()) -> Strength:
             "run as another user, or allow user namespaces or Landlock (docs/scoring.md)",
         )
     return found
+
+
+def _signal_name(number: int) -> str:
+    """A signal's name; those for real-time use have none."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _resolved(argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -143,7 +143,8 @@ class _Work:
         self.not_scored.clear()  # they are pending still, and will be met again
         position = self.lake.position("scores", self.producer)
         sequence = position.sequence if position else 0
-        with closing(connect(self.lake.snapshot(), sql=_needed(self.scorer))) as con:
+        rule = self.scorer.text if isinstance(self.scorer, Relation) else ""
+        with closing(connect(self.lake.snapshot(), sql=needed(_sql("pending"), _sql("pending_runs"), rule))) as con:
             self.version = self.version or version_of(con, self.scorer)
             total = self.considered + self.prepare(con)
             for batch in self.batches(self.judged(con), total):
@@ -299,16 +300,16 @@ def agreement(con: Connection, first: str, second: str) -> list[dict[str, Any]]:
     return con.sql(_sql("agreement")).to_arrow_table().to_pylist()
 
 
-def _needed(scorer: Scorer | Relation) -> dict[str, str]:
-    """The relations that a scoring reads, with those that they read in turn: opening fewer is much quicker."""
+def needed(*texts: str) -> dict[str, str]:
+    """The relations that these queries name, with those that they name in turn: opening fewer is much quicker."""
     known = sources()
-    needed: dict[str, str] = {}
-    texts = [_sql("pending"), _sql("pending_runs"), scorer.text if isinstance(scorer, Relation) else ""]
-    while texts:
-        named = set(_WORD.findall(texts.pop().lower())) & known.keys() - needed.keys()
-        needed |= {name: known[name] for name in named}
-        texts += [known[name] for name in named]
-    return needed
+    found: dict[str, str] = {}
+    left = list(texts)
+    while left:
+        named = set(_WORD.findall(left.pop().lower())) & known.keys() - found.keys()
+        found |= {name: known[name] for name in named}
+        left += [known[name] for name in named]
+    return found
 
 
 def _rows(con: Connection, query: str) -> Iterator[dict[str, Any]]:

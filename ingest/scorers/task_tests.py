@@ -179,6 +179,7 @@ def verdict(
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the judge says: how the candidate loaded, how many checks held, and what stood in the way."""
 
+    reported: bool = False
     complete: bool = False
     state: str = "gone"
     message: str = ""
@@ -209,6 +210,8 @@ def concluded(answer: Report, ran: sandbox.Outcome) -> tuple[str, tuple[str, ...
         return "rejected", ("the code was stopped for its flood of output", *answer.messages)
     if ran.signal is not None and ran.signal != "SIGKILL":
         return "rejected", (f"the code was ended by {ran.signal}", *answer.messages)
+    if not answer.reported:
+        return "needs_human_review", ("the tests ended without a word",)
     if answer.unsupported:
         return "needs_human_review", tuple(f"the tests cannot be run here: {one}" for one in answer.unsupported)
     if not answer.complete:

@@ -5,6 +5,7 @@ its own process, and treats everything unexpected as the candidate's end.
 """
 
 import ast
+import contextlib
 import copy
 import io
 import operator
@@ -179,11 +180,16 @@ def main() -> None:
     with open("orders", "rb") as file:
         orders = wire.loads(file.read())
     os.unlink("orders")
-    module = types.ModuleType(MODULE)
-    sys.modules[MODULE] = module
+    printed = sys.stdout = Printed()
+    module = sys.modules[MODULE] = types.ModuleType(MODULE)
+    serve(orders, printed, module)
+    # The judge has what it needs; threads of the candidate's, or its atexit, are of no interest.
+    os._exit(0)
+
+
+def serve(orders: dict[str, Any], printed: Printed, module: types.ModuleType) -> None:
+    """Do what the judge asks until it closes the connection."""
     table = operations(orders, module)
-    printed = Printed()
-    sys.stdout = printed
 
     def refuse(message: str) -> None:
         raise TypeError(message)
@@ -196,7 +202,7 @@ def main() -> None:
     )
     link.printed = printed.taken
     try:
-        link.serve_forever()
-    except wire.Gone:
-        # The judge has what it needs; threads of the candidate's, or its atexit, are of no interest.
-        os._exit(0)
+        with contextlib.suppress(wire.Gone):
+            link.serve_forever()
+    finally:
+        link.close()

@@ -334,6 +334,13 @@ def main() -> None:
     """Run the tests and send the parent what came of them."""
     with open("orders", "rb") as file:
         orders = wire.loads(file.read())
+    data = wire.dumps(judged(orders))
+    while data:
+        data = data[os.write(orders["report"], data) :]
+
+
+def judged(orders: dict[str, Any]) -> dict[str, Any]:
+    """What comes of the tests, for the parent."""
     tests = Tests(orders)
     complete = False
     try:
@@ -341,8 +348,11 @@ def main() -> None:
         complete = True
     except wire.Gone as gone:
         tests.message = tests.message or str(gone)
+    finally:
+        tests.link.close()
     ledger = tests.ledger
-    answer = {
+    return {
+        "reported": True,
         "complete": complete,
         "state": tests.state,
         "message": tests.message,
@@ -354,6 +364,3 @@ def main() -> None:
         "messages": ledger.messages,
         "unsupported": ledger.unsupported,
     }
-    data = wire.dumps(answer)
-    while data:
-        data = data[os.write(orders["report"], data) :]

@@ -8,6 +8,7 @@ Not here: what a handle may be used for (`judge` and `candidate` each decide), o
 """
 
 import collections
+import contextlib
 import importlib
 import os
 import struct
@@ -53,6 +54,10 @@ _SHARED_TYPES = {
     kind.__name__: kind
     for kind in (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, object, type)
 }
+
+
+# What decoding bytes that are not of this protocol can raise.
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError, struct.error)
 
 
 class Broken(Exception):
@@ -235,7 +240,9 @@ class Decoder:
             return importlib.import_module("datetime").timedelta(*self.several())
         if tag == b"w":
             place = (self.text(), self.text())
-            kind = getattr(importlib.import_module(place[0]) if place in _BY_TEXT else None, place[1])
+            if place not in _BY_TEXT:
+                raise Broken(f"no type {place[1]!r} crosses as text")
+            kind = getattr(importlib.import_module(place[0]), place[1])
             reader = _BY_TEXT[place][1]
             return (getattr(kind, reader) if reader else kind)(self.text())
         if tag == b"p":
@@ -406,6 +413,12 @@ class Link:
         self.printed: Callable[[], str] = str
         self.print: Callable[[str], object] = len
 
+    def close(self) -> None:
+        """Let the other side see the end."""
+        with contextlib.suppress(OSError):
+            self.writer.close()
+        self.reader.close()
+
     def do(self, operation: str, *arguments: Any) -> Any:
         """Ask, and return the answer's value or raise its exception."""
         status, value = self.ask(operation, *arguments)
@@ -430,7 +443,7 @@ class Link:
                 self._answer(decoder)
             status, value, printed = decoder.value(), decoder.value(), decoder.value()
             decoder.refresh(len(request.slots))
-        except (Broken, ArithmeticError, LookupError, TypeError, ValueError, RecursionError, struct.error) as error:
+        except (Broken, *_MALFORMED) as error:
             raise Gone(f"the other side broke the wire: {error}") from error
         if printed:
             self.print(str(printed))
@@ -611,7 +624,7 @@ def loads(data: bytes) -> Any:
     decoder = Decoder(data, refuse)
     try:
         value = decoder.value()
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except _MALFORMED as error:
         raise Broken(f"not a value: {error}") from error
     if decoder.at != len(data):
         raise Broken("something follows the value")
