@@ -19,7 +19,7 @@ from cli.options import At, Form, LakeUri, PolicyFile, policy_in
 from cli.output import Format, say, show
 from lake import KINDS, Commit, Lake, LakeError
 from views import catalog as catalogs
-from views import connect, lineage
+from views import connect, lineage, needed
 from views.query import query
 
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Print at most so many rows.")]
@@ -49,7 +49,7 @@ def sql(
     Example: lake sql "select category, count(*) as runs from verdicts group by category"
     """
     text = sys.stdin.read() if statement == "-" else statement
-    with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
+    with connect(Lake.open(lake).snapshot(at), policy_in(policy), sql=needed(text.lower()) or None) as connection:
         show(query(connection, text), form)
 
 
@@ -110,7 +110,7 @@ def quarantine(
         order by dataset, reason, task_id, run_id, record_id limit $limit
     """
     values: dict[str, object] = {"dataset": dataset, "reason": reason}
-    with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
+    with connect(Lake.open(lake).snapshot(at), policy_in(policy), sql=needed("quarantine")) as connection:
         total = connection.sql(f"select count(*) from quarantine where {wanted}", params=values).fetchall()[0][0]
         show(connection.sql(statement, params={**values, "limit": limit}).to_arrow_reader(), form)
     if total > limit:

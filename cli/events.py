@@ -17,7 +17,7 @@ from ingest.scorers import registry
 from ingest.scoring import Options as ScoringOptions
 from ingest.scoring import score as give_scores
 from lake import Lake, LakeError
-from views import connect
+from views import connect, needed
 
 Actor = Annotated[
     str | None, typer.Option("--actor", metavar="NAME", help="Who says so. [default: you]", show_default=False)
@@ -195,7 +195,7 @@ def review(
     Example: lake review attempt-0003 rejected --reason "answers the wrong question"
     """
     door = Lake.open(lake)
-    with connect(door.snapshot()) as connection:
+    with connect(door.snapshot(), sql=needed("evidence")) as connection:
         found = connection.sql(
             "select any_value(task_id), count(*) from evidence where run_id = $run", params={"run": run}
         ).fetchall()
@@ -240,7 +240,7 @@ _TABLES = {
 def _matched(door: Lake, target_type: Target, target: str) -> dict[str, int]:
     """How many events of each table a retraction would withdraw."""
     counts = {}
-    with connect(door.snapshot()) as connection:
+    with connect(door.snapshot(), sql=needed(" ".join(_TABLES[target_type]))) as connection:
         for kind in _TABLES[target_type]:
             statement = f"select count(*) from {kind} where {_MATCHES[target_type]}"
             counts[kind] = connection.sql(statement, params={"target": target}).fetchall()[0][0]

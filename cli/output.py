@@ -41,8 +41,8 @@ class Format(StrEnum):
 def show(rows: Iterable[Row] | pa.RecordBatchReader, form: Format, columns: Sequence[str] | None = None) -> None:
     """Print rows on stdout. A table shows the first of them and says on stderr how to see the rest."""
     if isinstance(rows, pa.RecordBatchReader):
-        columns = rows.schema.names
-        rows = _rows_of(rows)
+        columns = _unique(rows.schema.names)
+        rows = _rows_of(rows, columns)
     if form is Format.table:
         _show_table(rows, columns)
     elif form is Format.csv:
@@ -131,9 +131,20 @@ def amount(number: int, unit: str) -> str:
     return f"{size:.0f} {prefix}" if prefix == "B" else f"{size:.1f} {prefix}"
 
 
-def _rows_of(reader: pa.RecordBatchReader) -> Iterator[Row]:
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, a second `x` called `x_1`, so that no column of a row hides another."""
+    unique: list[str] = []
+    for name in names:
+        number, free = 0, name
+        while free in unique:
+            number += 1
+            free = f"{name}_{number}"
+        unique.append(free)
+    return unique
+
+
+def _rows_of(reader: pa.RecordBatchReader, names: Sequence[str]) -> Iterator[Row]:
     for batch in reader:
-        names = batch.schema.names
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             yield dict(zip(names, values, strict=True))
 

@@ -5,7 +5,7 @@ says what one row is. `duckdb` is imported on this floor alone.
 """
 
 from views.catalog import write as write_catalog
-from views.connect import Pinned, Rules, connect, digest, dumps, loads, sources
+from views.connect import Pinned, Rules, connect, digest, dumps, loads, needed, sources
 from views.lineage import Change, Step, diff, why
 from views.policy import Policy
 from views.query import QueryFailed, Refused, query
@@ -23,6 +23,7 @@ __all__ = [
     "digest",
     "dumps",
     "loads",
+    "needed",
     "query",
     "sources",
     "why",

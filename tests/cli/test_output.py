@@ -91,3 +91,10 @@ def test_an_error_is_one_line_and_a_hint(capsys: pytest.CaptureFixture[str]) -> 
 def test_bytes_read_as_people_say_them(number: int, text: str) -> None:
     """Sizes are printed with the prefix that keeps them short."""
     assert amount(number, "B") == text
+
+
+def test_columns_of_one_name_are_all_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A query may give two columns the same name; neither hides the other."""
+    table = pa.table([[1], [2], [3]], names=["a", "a", "a_1"])
+    show(table.to_reader(), Format.jsonl)
+    assert sorted(json.loads(capsys.readouterr().out).values()) == [1, 2, 3]
