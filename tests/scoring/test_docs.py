@@ -21,7 +21,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("place", "options"), enumerate((FinalAnswerOptions, TaskTestsOptions, VerdictMarkersOptions)))
+@pytest.mark.parametrize(
+    ("place", "options"), list(enumerate((FinalAnswerOptions, TaskTestsOptions, VerdictMarkersOptions)))
+)
 def test_configurations_are_read(place, options):
     """Each example has the keys of its scorer; those of `tests` are its defaults."""
     found = decoded(blocks("toml")[place], options, "docs/scoring.md", toml=True)
