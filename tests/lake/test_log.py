@@ -475,6 +475,8 @@ def test_a_missing_commit_shows(told):
     """A commit that is gone is named."""
     commit_path(told, 3).unlink()
     assert f"{commit_name(KIND, 3)}: missing" in list(told.verify())
+    with pytest.raises(Damaged, match="this commit is missing"):
+        told.commit(3)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 500, b'{"commitInfo":{"timest', b"[]\n", b"1\n", b'{"add":{}}\n'])

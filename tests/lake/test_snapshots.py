@@ -243,6 +243,14 @@ def test_naming_pins(lake, pinned):
     assert lake.snapshot("half") == looked_at
 
 
+def test_a_name_whose_manifest_is_gone_is_told(lake, pinned):
+    """A name that leads to a manifest which is not there any more is an unknown reference, not another state."""
+    lake.name(pinned, "best")
+    manifest_path(lake, pinned).unlink()
+    with pytest.raises(UnknownRef, match=f"there is no snapshot {pinned.id}"):
+        lake.snapshot("best")
+
+
 def test_a_snapshot_of_another_lake_gets_no_name(lake, pinned, tmp_path):
     """A lake names its own states only."""
     with pytest.raises(UsageError, match="is of another lake"):
