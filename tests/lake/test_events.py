@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import InvalidRows, UsageError
@@ -135,6 +135,7 @@ def test_the_same_content_is_another_event_in_another_kind():
     assert the_id(one, {"run_id": "r"}) != the_id(other, {"run_id": "r"})
 
 
+@settings(max_examples=40)
 @given(st.lists(RUNS, min_size=1, max_size=12), st.randoms())
 def test_ids_know_nothing_of_order_or_company(rows, shuffler):
     """An event has the same id alone, in any batch, and at any place in it."""
@@ -194,6 +195,7 @@ def test_a_column_that_is_added_later_changes_no_id(kind):
     assert the_id(wider, {**row, "later": ""}) != the_id(kind, row)
 
 
+@settings(max_examples=40)
 @given(st.lists(TIMES, min_size=2, max_size=20))
 def test_ids_sort_by_time(times):
     """In the order of their ids events are in the order of their times, unknown ones first."""
@@ -455,6 +457,7 @@ def test_a_json_column_holds_json(text):
         to_table(EVIDENCE, [RUN, {**RUN, "extra": text}])
 
 
+@settings(max_examples=40)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
