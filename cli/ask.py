@@ -138,7 +138,11 @@ def why(
     Example: lake why attempt-0003
     """
     with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
-        show(map(msgspec.structs.asdict, lineage.why(connection, item)), form)
+        steps = lineage.why(connection, item)
+    if form is Format.table:
+        show(map(_told_step, steps), form)
+    else:
+        show(map(msgspec.structs.asdict, steps), form)
 
 
 def log(
@@ -156,6 +160,11 @@ def log(
     told = _told(door)
     commits = merge(*(door.commits(kind) for kind in kinds), key=lambda commit: commit.at, reverse=True)
     show([_line(commit, told) for commit in islice(commits, limit)], form)
+
+
+def _told_step(step: lineage.Step) -> dict[str, Any]:
+    place = f"{step.source_file}:{step.source_line}" if step.source_line is not None else step.source_file
+    return {"step": step.step, "what": step.what, "run": step.run_id, "detail": step.detail, "from": place}
 
 
 def _line(commit: Commit, told: dict[str, str]) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def init(lake: LakeUri = HERE) -> None:
 
     Example: lake init --lake /data/lakehouse
     """
-    say(f"created a lake in {Lake.create(lake).uri}")
+    Lake.create(lake)
+    say(f"created a lake in {lake}")
 
 
 def ingest(

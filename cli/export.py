@@ -9,6 +9,7 @@ import typer
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import At, DryRun, Form, LakeUri, PolicyFile, policy_in
 from cli.output import Format, Meter, say, show
+from cli.pin import show_changes
 from exporters.export import Options, export_all, verify
 from exporters.export import export as write
 from exporters.receipt import Receipt
@@ -137,7 +138,7 @@ def _lines(file: Path) -> tuple[str, ...]:
 
 def _compare(door: Lake, dataset: str, old: str, new: str) -> None:
     changes = lineage.diff(door.snapshot(old), door.snapshot(new), None if dataset == "all" else dataset)
-    show(map(msgspec.structs.asdict, changes), Format.table)
+    show_changes(changes, Format.table)
 
 
 def _tell(receipts: tuple[Receipt, ...], where: str) -> None:

@@ -1,6 +1,7 @@
 """`lake snapshot`: pin states, name them, list and compare them."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -106,5 +107,18 @@ def diff(
     Example: lake snapshot diff before-judge-v2 now-named-after
     """
     door = Lake.open(lake)
-    changes = lineage.diff(door.snapshot(old), door.snapshot(new), dataset)
-    show(map(msgspec.structs.asdict, changes), form)
+    show_changes(lineage.diff(door.snapshot(old), door.snapshot(new), dataset), form)
+
+
+def show_changes(changes: Iterable[lineage.Change], form: Format) -> None:
+    """Print what changed between two states: as a table what a person asks, as data everything."""
+    if form is Format.table:
+        show((_told(change) for change in changes), form)
+    else:
+        show(map(msgspec.structs.asdict, changes), form)
+
+
+def _told(change: lineage.Change) -> dict[str, Any]:
+    run = change.run_id if change.rejected_run_id is None else f"{change.run_id} over {change.rejected_run_id}"
+    names = ("dataset", "change", "id")
+    return {**{name: getattr(change, name) for name in names}, "run": run, "by": change.cause, "detail": change.detail}

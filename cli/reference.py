@@ -1,10 +1,15 @@
-"""Writes the reference pages: `python -m cli.reference [FOLDER]`.
+"""Writes the pages that are made from the code, in a checkout: `python -m cli.reference`.
 
-`cli.md` is made from the commands' own help, `relations.md` from the views' SQL and the columns that DuckDB finds in
-it.
+`docs/cli.md` is made from the commands' own help, `docs/relations.md` from the views' SQL and the columns that DuckDB
+finds in it; the commands in `README.md` are run, and their output is what the page shows.
 """
 
+import os
+import re
+import shlex
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -12,6 +17,7 @@ from typing import Any
 
 import views
 from cli.app import command
+from cli.events import REJECTED
 from views import connect
 
 INTRODUCTION = """# The `lake` command
@@ -84,7 +90,37 @@ def _first_comment(sql: str) -> str:
     return text.split(". ")[0].rstrip(".") + "."
 
 
+def replay(page: str, checkout: Path) -> str:
+    """The page with the output of its `$ lake` commands as it is today. They are run in order, in an empty folder.
+
+    Commands are those in blocks marked `console`. Raises RuntimeError if one fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "cli").symlink_to(checkout / "cli")
+
+        def run(block: re.Match[str]) -> str:
+            asked = [line for line in block[1].splitlines() if line.startswith("$ ")]
+            return "```console\n" + "".join(f"{line}\n{_output(line[2:], folder)}" for line in asked) + "```\n"
+
+        return re.sub(r"```console\n(.*?)```\n", run, page, flags=re.DOTALL)
+
+
+def _output(typed: str, folder: str) -> str:
+    words = [sys.executable, "-m", "cli.app", *typed.split(" ", 1)[1:]]
+    shell = ["bash", "-c", f"{shlex.join(words[:3])} {words[3]}"]
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "LAKE_URI": "lakehouse", "NO_COLOR": "1"}
+    ended = subprocess.run(
+        shell, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if ended.returncode not in {0, REJECTED}:
+        raise RuntimeError(f"'{typed}' ended with {ended.returncode}:\n{ended.stdout}")
+    return ended.stdout
+
+
 if __name__ == "__main__":
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
-    (target / "cli.md").write_text(pages(), "utf-8")
-    (target / "relations.md").write_text(relations_page(), "utf-8")
+    root = Path(__file__).parents[1]
+    (root / "docs" / "cli.md").write_text(pages(), "utf-8")
+    (root / "docs" / "relations.md").write_text(relations_page(), "utf-8")
+    readme = root / "README.md"
+    readme.write_text(replay(readme.read_text("utf-8"), root), "utf-8")
