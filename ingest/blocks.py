@@ -23,13 +23,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest.rows import Decoder, Problem, Refused, Values, refuse, speakable
-from ingest.sources import Cut, Stream
+from ingest.sources import Cut, Limits, Stream
 
 BOM = b"\xef\xbb\xbf"
 PEEK = 1 << 20  # bytes that are looked at to tell a format
 PARQUET_MAGIC = b"PAR1"
 PARQUET_ROWS = 1024  # rows that are unpacked in one go
-PARQUET_FREE_BYTES = 1 << 30  # unpacked bytes below which no ratio is looked at
 RAW_KEPT = 1 << 16  # bytes of a row without end that its reject keeps
 
 # Files that are not what is asked for, and what they are; by their first bytes.
@@ -518,7 +517,7 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _parquet(file: BinaryIO, cursor: Cursor, sizes: Sizes, digest: str, ratio: int) -> Iterator[Block]:
+def _parquet(file: BinaryIO, cursor: Cursor, sizes: Sizes, digest: str, limits: Limits) -> Iterator[Block]:
     """The rows of a Parquet file. Its mark is a number of rows, and the digest that of the whole file."""
     size = file.seek(0, 2)
     unpacked = 0
@@ -528,15 +527,18 @@ def _parquet(file: BinaryIO, cursor: Cursor, sizes: Sizes, digest: str, ratio: i
     cursor.line = 0
     try:
         for batch in pq.ParquetFile(file, page_checksum_verification=True).iter_batches(PARQUET_ROWS):
-            unpacked += batch.nbytes
-            if unpacked > PARQUET_FREE_BYTES and unpacked > ratio * size:
-                raise Cut("decompression_bomb", f"{size:,} bytes of Parquet unpack to more than {ratio} times as many")
+            columns = [_plain(column) for column in batch.columns]
+            fresh_bytes = sum(column.nbytes for column in columns)
+            unpacked += fresh_bytes
+            if unpacked > limits.free_bytes and unpacked > limits.ratio * size:
+                raise Cut(
+                    "decompression_bomb", f"{size:,} bytes of Parquet unpack to more than {limits.ratio} times as many"
+                )
             if cursor.line + len(batch) <= skipped:
                 cursor.line += len(batch)
                 continue
-            fresh = _rows_of(batch, cursor)
-            cells += [row for row in fresh if row.line > skipped]
-            held += batch.nbytes
+            cells += [row for row in _rows_of(batch.schema.names, columns, cursor) if row.line > skipped]
+            held += fresh_bytes
             if held >= sizes.block:
                 yield Block(Mark(0, cursor.line, digest), cells=cells)
                 cells, held = [], 0
@@ -551,10 +553,13 @@ def _parquet(file: BinaryIO, cursor: Cursor, sizes: Sizes, digest: str, ratio: i
     yield Block(Mark(0, cursor.line, digest), cells=cells, refusals=refusals)
 
 
-def _rows_of(batch: pa.RecordBatch, cursor: Cursor) -> Iterator[Cells]:
-    names = batch.schema.names
-    columns = [_listed(column) for column in batch.columns]
-    for values in zip(*columns, strict=True):
+def _plain(column: pa.Array) -> pa.Array:
+    """A column without a dictionary, which hides how large its values are."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _rows_of(names: list[str], columns: list[pa.Array], cursor: Cursor) -> Iterator[Cells]:
+    for values in zip(*(_listed(column) for column in columns), strict=True):
         cursor.line += 1
         row = list(zip(names, values, strict=True))
         problems = []
@@ -579,10 +584,10 @@ def _listed(column: pa.Array) -> list[Any]:
 class Input:
     """A source whose format is known. Raises Refused where nothing can be read from it."""
 
-    def __init__(self, stream: Stream, ratio: int, forced: str | None = None) -> None:
+    def __init__(self, stream: Stream, limits: Limits, forced: str | None = None) -> None:
         self.form = recognise(stream, forced)
         self.stream = stream
-        self._ratio = ratio
+        self._limits = limits
         self._cursor = Cursor()
         self._names: list[str] = []
         self._file: BinaryIO | None = None
@@ -615,7 +620,7 @@ class Input:
     def blocks(self, sizes: Sizes) -> Iterator[Block]:
         """The rows that are left, in order."""
         if self._file is not None:
-            return _parquet(self._file, self._cursor, sizes, self._digest, self._ratio)
+            return _parquet(self._file, self._cursor, sizes, self._digest, self._limits)
         if self.form in _DELIMITERS:
             return _csv(self.stream, self._cursor, sizes, self._names, _DELIMITERS[self.form])
         if self.form == "jsonl":

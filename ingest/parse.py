@@ -170,9 +170,7 @@ class _Rejects:
         self._rows: list[dict[str, Any]] = []
         self.reasons: Counter[str] = Counter()
 
-    def add(
-        self, line: int | None, digest: str, raw: bytes, problems: list[Problem], size: int | None = None
-    ) -> None:
+    def add(self, line: int | None, digest: str, raw: bytes, problems: list[Problem], size: int | None = None) -> None:
         """Add one. `size` is how many bytes there were, if `raw` is not all of them."""
         text, encoding = _text(raw)
         self.reasons[problems[0].reason] += 1

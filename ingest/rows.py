@@ -205,17 +205,18 @@ def _is_lone(text: str) -> bool:
 
 
 def _depth(value: Any) -> int:
+    """How many arrays and objects are inside one another."""
     depth = 0
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     while level:
+        depth += 1
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
         ]
-        depth += 1
-    return depth - 1
+    return depth
 
 
 def _name(value: Any) -> str:

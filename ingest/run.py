@@ -231,7 +231,7 @@ class _Pipe:
             summary.compression = stream.compression
             head = stream.peek(HEAD)
             try:
-                given = Input(stream, self._options.limits.ratio, self._options.format)
+                given = Input(stream, self._options.limits, self._options.format)
                 summary.format = given.format
             except Refused as refused:
                 self._reject(source, summary, producer, head, refused)

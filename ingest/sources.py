@@ -123,7 +123,8 @@ def _find_one(given: str) -> list[Source]:
             return [_source(path)]
         matches = sorted(glob.glob(given, recursive=True)) if glob.has_magic(given) else None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{given!r} is no file: {error}") from None
+        what = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{given[:80]!r} is no file: {what}", "look at the path") from None
     if matches is None:
         raise UsageError(f"{given}: there is no such file or folder", "look at the path; a glob needs quotes")
     sources = [source for match in matches for source in _matched(Path(match))]

@@ -22,6 +22,7 @@ from views.engine import connection
 # Rows that DuckDB is handed at a time: few enough for two threads to share a block.
 BATCH = 8192
 
+
 @cache
 def _sql(name: str) -> str:
     return Path(__file__).with_name(f"{name}.sql").read_text("utf-8")

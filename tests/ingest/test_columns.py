@@ -18,22 +18,62 @@ from lake.events import CATEGORIES, EVIDENCE_KINDS, ROLES
 
 LIMIT = 4000
 SPECIAL = (
-    *("", " ", "\t", "\n", "\r\n", "\x00", "\x0b", "\x1c", "\x1f", " \x7f", "\x85", "\xa0", "\u2028", "\u3000", "\ufeff"),
+    *(
+        "",
+        " ",
+        "\t",
+        "\n",
+        "\r\n",
+        "\x00",
+        "\x0b",
+        "\x1c",
+        "\x1f",
+        " \x7f",
+        "\x85",
+        "\xa0",
+        "\u2028",
+        "\u3000",
+        "\ufeff",
+    ),
     *("😀", "é", "e\u0301", '"', "\\", "\\\\u0000", "\\u0001", "/", ",]", ",}", '":', "NaN", "null", "{}", "a" * 700),
     *("\ud800", "\udc00x", "completion", "executor", "reviewer", "accepted", "Accepted", "1", "01", "-0"),
     *("2026-01-02T03:04:05Z", "2026-01-02 03:04:05", "2026-01-02T03:04:05.123456+05:30", "2026-02-30T00:00:00Z"),
     *("2026-01-02T03:04:05.1234567Z", "2026-01-02", "20260102T030405Z", "2026-01-02T24:00:00Z", "2026-01-02T23:59:60Z"),
-    *("1969-12-31T23:59:59Z", "2099-12-31T23:59:59.9-14:59", "2026-1-2T03:04:05Z", "2026-01-02T03:04:05 Z", "yesterday"),
+    *(
+        "1969-12-31T23:59:59Z",
+        "2099-12-31T23:59:59.9-14:59",
+        "2026-1-2T03:04:05Z",
+        "2026-01-02T03:04:05 Z",
+        "yesterday",
+    ),
 )
 TEXTS = st.sampled_from(SPECIAL) | st.text(max_size=12)
 NUMBERS = (
     st.integers(-(10**17), 10**17)
     | st.floats()
     | st.floats(-2, 2)
-    | st.sampled_from([0, -0.0, 1e16, 1e-5, 1e22, 123456789012345.6, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, 2**53 + 1])
+    | st.sampled_from(
+        [0, -0.0, 1e16, 1e-5, 1e22, 123456789012345.6, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, 2**53 + 1]
+    )
 )
 LITERALS = st.sampled_from(
-    ["NaN", "-Infinity", "Infinity", "nan", "1e999", "-0", "-0.0", "1E5", "1.0", "01", "1.", "+1", "1e5", "0.5e-3", "true"]
+    [
+        "NaN",
+        "-Infinity",
+        "Infinity",
+        "nan",
+        "1e999",
+        "-0",
+        "-0.0",
+        "1E5",
+        "1.0",
+        "01",
+        "1.",
+        "+1",
+        "1e5",
+        "0.5e-3",
+        "true",
+    ]
 )
 
 
@@ -108,7 +148,9 @@ def lines(draw, kind: str) -> bytes:
     if draw(st.integers(0, 3)):
         return raw
     at = draw(st.integers(0, len(raw) - 1))
-    return raw[:at] + draw(st.sampled_from([b"", b'"', b"\\", b",", b"\xff", b"\x01", b" ", b"{", b"]"])) + raw[at + 1 :]
+    return (
+        raw[:at] + draw(st.sampled_from([b"", b'"', b"\\", b",", b"\xff", b"\x01", b" ", b"{", b"]"])) + raw[at + 1 :]
+    )
 
 
 def block_of(rows: list[bytes]) -> Block:
@@ -145,8 +187,9 @@ def test_plain_rows_are_read_as_columns():
     rows = {
         "evidence": [
             b'{"run_id":"r","task_id":"t","text":"x"}',
-            b' {"task_id": "t", "text": "a\\n\\"b\\" \\u00e9 \xc3\xa9 \\ud83d\\ude00", "run_id": "r", "model": null} \r',
-            b'{"run_id":"r","task_id":"t","source_files":["a","b"],"recorded_at":"2026-01-02T03:04:05.5+01:00","kind":"document"}',
+            b' {"task_id": "t", "text": "a\\n\\"b\\" \\u00e9 \xc3\xa9 \\ud83d\\ude00","run_id": "r", "model": null} \r',
+            b'{"run_id":"r","task_id":"t","source_files":["a","b"],"kind":"document"}',
+            b'{"recorded_at":"2026-01-02T03:04:05.5+01:00","run_id":"r","task_id":"t"}',
         ],
         "scores": [
             b'{"run_id":"r","scorer":"s","category":"accepted","score":0.25,"reasons":["why"]}',
