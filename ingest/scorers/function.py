@@ -13,6 +13,7 @@ process.
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,14 @@ class Function:
 
     def __call__(self, evidence: Evidence, task: Task | None) -> Verdict | NotScored:
         """The verdict on one run. Raises BadVerdict."""
-        answer = self.function(evidence, task)
+        try:
+            answer = self.function(evidence, task)
+        except Exception as error:
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            raise BadVerdict(
+                f"{self.name} on run {evidence['run_id']}: {type(error).__name__}: {error}",
+                f"look at {line.filename}:{line.lineno}",
+            ) from error
         if answer is None:
             return NotScored("the function has nothing to say")
         if isinstance(answer, str):
@@ -63,8 +71,9 @@ def _imported(name: str) -> tuple[Any, Callable[[Evidence, Task | None], Any]]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(place)
-    except ImportError as error:
-        raise UsageError(f"{name}: {error}", "give package.module:function, importable from this folder") from None
+    except Exception as error:
+        hint = "give package.module:function, importable from this folder"
+        raise UsageError(f"{name}: {type(error).__name__}: {error}", hint) from error
     finally:
         if added:
             sys.path.remove(here)

@@ -100,7 +100,7 @@ def test_an_answer_that_breaks_the_wire_is_the_end(judged):
     """The judge says that the candidate is gone, and how far it had come."""
     code = (
         "import gc\ndef add(a, b):\n    for one in gc.get_objects():\n"
-        "        if type(one).__name__ == 'Link': one.writer.write(b'x' * 99)\n    return 3"
+        "        if type(one).__name__ == 'Link' and not one.writer.closed: one.writer.write(b'x' * 99)\n    return 3"
     )
     report = judged(code, TASK["tests"])
     assert not report["complete"]

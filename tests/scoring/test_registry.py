@@ -27,6 +27,9 @@ careful.version = 5
 def wrong(evidence, task):
     return 7
 
+def broken(evidence, task):
+    return evidence["nothing"]
+
 def misspelt(evidence, task):
     return {"categorie": "accepted"}
 """
@@ -113,11 +116,18 @@ def test_a_function_is_a_scorer(module):
     assert careful({}, None).category == "needs_human_review"
 
 
-@pytest.mark.parametrize("function", ["wrong", "misspelt"])
+@pytest.mark.parametrize("function", ["wrong", "misspelt", "broken"])
 def test_a_function_that_answers_nonsense_is_an_error(module, function):
     """That names the run."""
     with pytest.raises(BadVerdict, match="on run r1"):
         registry.find(f"{module}:{function}")({"run_id": "r1", "extra": None}, None)
+
+
+def test_a_module_that_cannot_be_imported_is_refused(module, tmp_path):
+    """Whatever it fails with."""
+    (tmp_path / "half_written.py").write_text("def f(:")
+    with pytest.raises(UsageError, match="SyntaxError"):
+        registry.find("half_written:f")
 
 
 @pytest.mark.parametrize("name", ["no_such_module_at_all:f", "{module}:missing", "{module}:MODULE"])
