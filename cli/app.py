@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli import ask, demo, events, export, keep, pin
-from cli.output import fail
+from cli.output import ReaderGone, fail
 from exporters.receipt import lake_version
 from lake import LakeError
 
@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         where = getattr(getattr(error, "ctx", None), "command_path", "lake")
         fail(error.format_message(), f"run '{where} --help'")
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing is left to flush.
+    except (ReaderGone, BrokenPipeError):
+        # Python would complain about what it cannot flush when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

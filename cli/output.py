@@ -29,6 +29,10 @@ PROGRESS_AFTER = 1.0  # seconds
 Row = dict[str, Any]
 
 
+class ReaderGone(Exception):
+    """Whoever read our output has seen enough, as `head` does."""
+
+
 class Format(StrEnum):
     """How rows are printed."""
 
@@ -233,4 +237,7 @@ _ENCODER = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise ReaderGone from None
