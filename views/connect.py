@@ -120,12 +120,18 @@ def connect(
 def define(
     con: duckdb.DuckDBPyConnection, snapshot: Pinned, policy: Policy, sql: Mapping[str, str] | None = None
 ) -> None:
-    """Creates the pinned tables, the policy and all relations in the connection's current database."""
+    """Creates the pinned tables, the policy and all relations in the connection's current database.
+
+    The files come last: making a view binds all that it reads, and over files that means opening each, for every view.
+    """
     con.execute("create schema events")
     for kind in PIN_ORDER:
-        con.execute(f"create view events.{kind} as {_pinned(kind, snapshot.paths(kind))}")
+        con.execute(f"create view events.{kind} as {_pinned(kind, ())}")
     _create_policy(con, policy)
     _create_relations(con, sources() if sql is None else sql)
+    for kind in PIN_ORDER:
+        if paths := snapshot.paths(kind):
+            con.execute(f"create or replace view events.{kind} as {_pinned(kind, paths)}")
 
 
 def _pinned(kind: str, paths: Sequence[str]) -> str:

@@ -119,14 +119,10 @@ def _pair(con: duckdb.DuckDBPyConnection, ref: str) -> list[tuple[Any, ...]]:
 
 def _run(con: duckdb.DuckDBPyConnection, ref: str) -> list[tuple[Any, ...]]:
     """The life of the run that goes by this id, or by that of an exported row or event of it."""
-    named = _rows(con, "named_run", ref=ref)
-    if named:
-        _, run_id, task_id = named[0]
-        return _rows(con, "run_steps", run_id=run_id, task_id=task_id)
     exported = _EXPORTED.fullmatch(ref)
-    if exported:
-        for run_id, task_id in _rows(con, "exported_run", digits=exported[1]):
-            return _rows(con, "run_steps", run_id=run_id, task_id=task_id)
+    named = _rows(con, "named_run", ref=ref) or (exported and _rows(con, "exported_run", digits=exported[1]))
+    for run_id, task_id in named or ():
+        return _rows(con, "run_steps", run_id=run_id, task_id=task_id)
     return []
 
 

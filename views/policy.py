@@ -3,7 +3,7 @@
 It reaches the SQL as rows of three relations, `policy`, `precedence` and `known_files`, never as text.
 """
 
-from typing import Annotated, Self
+from typing import Self
 
 import msgspec
 
@@ -20,15 +20,15 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     include_partial: bool = False
     include_review: bool = False
-    pairs_per_task: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+    pairs_per_task: int = 5
     precedence: tuple[str, ...] = ("human",)
     known_files: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.pairs_per_task <= 1000:
-            raise ValueError(f"`pairs_per_task` is {self.pairs_per_task}, and can be 1 to 1000")
+            raise UsageError(f"pairs_per_task cannot be {self.pairs_per_task}", "pairs_per_task can be 1 to 1000")
         if len(set(self.precedence)) < len(self.precedence):
-            raise ValueError("`precedence` names a scorer twice")
+            raise UsageError("precedence names a scorer twice", "name each scorer once")
 
     def to_json(self) -> bytes:
         """The canonical JSON: every field, in one order."""
@@ -39,6 +39,6 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The policy that `to_json` wrote. Raises UsageError on an unknown field, a wrong type or value."""
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, ValueError) as error:
+        except msgspec.DecodeError as error:
             fields = ", ".join(cls.__struct_fields__)
             raise UsageError(f"this is no policy: {error}", f"a policy's fields are {fields}") from None

@@ -32,8 +32,7 @@ def query(con: duckdb.DuckDBPyConnection, text: str) -> pa.RecordBatchReader:
     cursor = con.cursor()
     try:
         cursor.execute("begin transaction read only")
-        cursor.execute(text)
-        reader: pa.RecordBatchReader = cursor.to_arrow_reader(BATCH_ROWS)
+        reader: pa.RecordBatchReader = cursor.sql(text).to_arrow_reader(BATCH_ROWS)
         return pa.RecordBatchReader.from_batches(reader.schema, _batches(cursor, reader))
     except duckdb.Error as error:
         cursor.close()

@@ -18,12 +18,14 @@ TEXTS = [
     "yes", "yes\u3000", "\x1cyes", "no", " no\n", "maybe", "so", "", "   ", "\u2003\u00a0", "\u200b", "ünïcode 語",
     "a\x00b", None,
 ]  # fmt: skip
+CALL = '{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}'
 ANSWER = '{"role":"assistant","content":"yes"}'
 CHATS = [
     f'[{{"role":"user","content":"why?"}},{ANSWER}]',
     f'[{{"role":"system","content":"be brief"}},{{"role":"user","content":"why?"}},{ANSWER}]',
     '[{"role":"user","content":[{"type":"text","text":"wh"},{"type":"image"},{"type":"text","text":"y?"}]},'
-    '{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}]',
+    + CALL
+    + "]",
     '[{"role":"user","content":"why?"}]',
     f'[{{"role":"user","content":7}},{ANSWER}]',
     f'[{{"role":"narrator","content":"x"}},{ANSWER}]',

@@ -123,8 +123,8 @@ class Oracle:
             turns = None
         read = []
         sound = isinstance(turns, list) and turns != []
-        for turn in turns if isinstance(turns, list) else ():
-            turn = turn if isinstance(turn, dict) else {}
+        for element in turns if isinstance(turns, list) else ():
+            turn = element if isinstance(element, dict) else {}
             content = turn.get("content")
             if isinstance(content, list):
                 text = "".join(str(part["text"]) for part in content if isinstance(part, dict) and "text" in part)
@@ -257,7 +257,7 @@ class Oracle:
             grid = []
             for prompt in {self.own_prompt(row) for row in rows}:
                 sides = [self._side(rows, prompt, category) for category in ("accepted", rival)]
-                key = "" if prompt is None else hashlib.md5(prompt.encode()).hexdigest()  # noqa: S324
+                key = "" if prompt is None else hashlib.md5(prompt.encode()).hexdigest()
                 grid += [(number, key, *pair) for number, pair in enumerate(self._walk(*sides))]
             looked_at += len(grid)
             valid = []

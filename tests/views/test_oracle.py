@@ -139,7 +139,7 @@ def check_accounts(relations):
     assert len({row["id"] for row in relations["exported_rows"]}) == exported.total()
 
 
-@hypothesis.settings(max_examples=8, phases=[hypothesis.Phase.generate])
+@hypothesis.settings(max_examples=3, phases=[hypothesis.Phase.generate])
 @hypothesis.given(st.integers(0, 2**32))
 def test_every_relation_says_what_the_oracle_says(seed):
     """Whatever happened, the SQL and a plain fold over the same events agree on every relation."""
@@ -158,7 +158,7 @@ def contest(rng, task_id):
     )
 
 
-@hypothesis.settings(max_examples=6)
+@hypothesis.settings(max_examples=2, phases=[hypothesis.Phase.generate])
 @hypothesis.given(st.integers(0, 2**32), st.integers(1, 4))
 def test_the_cap_counts_valid_pairs_only(seed, cap):
     """A task gives as many pairs as the cap allows or as there are, whatever else its grid holds."""
@@ -181,7 +181,7 @@ def test_the_cap_counts_valid_pairs_only(seed, cap):
     assert all(found[task_id] <= ids for task_id, ids in every.items())
 
 
-@pytest.mark.parametrize(("accepted", "rejected"), [(1, 5), (3, 4), (5, 5), (40, 3), (2000, 1), (700, 900)])
+@pytest.mark.parametrize(("accepted", "rejected"), [(1, 5), (3, 4), (40, 3), (700, 900)])
 def test_pairs_are_spread_over_the_runs(accepted, rejected):
     """Where all texts differ, no run is in many more pairs than another of its side."""
     events = {

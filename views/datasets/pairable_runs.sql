@@ -8,8 +8,8 @@ select
     run_id,
     event_id,
     score_event_id
-from preference_checks
+from checks
 where
     record_type = 'event'
     and category in ('accepted', 'partially_accepted', 'rejected')
-    and errors = ''
+    and preference_errors = ''

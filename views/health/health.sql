@@ -1,32 +1,11 @@
 -- One row per stage, dataset, source, category and reason: how many records came so far, or why they did not
 with
-judged as (
+pairs as (
     select
-        record.source.file as source,
-        coalesce(record.category, 'unscored') as category,
-        record.score_event_id
-    from judged_evidence as record
-    anti join superseded_evidence as older on record.event_id = older.event_id
-),
-
-exported as (
-    select
-        'sft' as dataset,
-        provenance.file as source,
-        category
-    from sft
-    union all
-    select
-        'rag' as dataset,
-        provenance.file as source,
-        source_category as category
-    from rag
-    union all
-    select
-        'preference' as dataset,
-        provenance.chosen.file as source,
-        'accepted' as category
-    from preference
+        chosen.source.file as source,
+        pair.errors
+    from pair_candidates as pair
+    inner join evidence as chosen on pair.chosen_event_id = chosen.event_id
 ),
 
 stages as (
@@ -49,26 +28,27 @@ stages as (
     select
         'run' as stage,
         null as dataset,
-        source,
-        category,
+        source.file as source,
+        coalesce(category, 'unscored') as category,
         null as reason
-    from judged
+    from runs
     union all
     select
-        'quarantined' as stage,
+        case when errors = '' then 'exported' else 'quarantined' end as stage,
         dataset,
         source.file as source,
-        null as category,
-        reason
-    from quarantine
+        case when errors = '' then category end as category,
+        nullif(split_part(errors, ',', 1), '') as reason
+    from dataset_checks
+    where dataset <> 'preference' or errors <> ''
     union all
     select
-        'exported' as stage,
-        dataset,
+        case when errors = '' then 'exported' else 'quarantined' end as stage,
+        'preference' as dataset,
         source,
-        category,
-        null as reason
-    from exported
+        case when errors = '' then 'accepted' end as category,
+        nullif(split_part(errors, ',', 1), '') as reason
+    from pairs
     union all
     select
         'task without a pair' as stage,

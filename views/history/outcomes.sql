@@ -1,43 +1,4 @@
 -- One row per decision about a run, in the order of `stage`: which verdict counts, what became of it in each dataset
-with
-checks as (
-    select
-        3 as stage,
-        'sft' as what,
-        record_type,
-        run_id,
-        task_id,
-        event_id,
-        recorded_at,
-        source,
-        errors
-    from sft_checks
-    union all
-    select
-        4 as stage,
-        'rag' as what,
-        record_type,
-        run_id,
-        task_id,
-        event_id,
-        recorded_at,
-        source,
-        errors
-    from rag_checks
-    union all
-    select
-        5 as stage,
-        'preference' as what,
-        record_type,
-        run_id,
-        task_id,
-        event_id,
-        recorded_at,
-        source,
-        errors
-    from preference_checks
-)
-
 select
     2 as stage,
     'verdict' as what,
@@ -53,8 +14,8 @@ select
 from verdicts
 union all
 select
-    stage,
-    what,
+    case dataset when 'sft' then 3 when 'rag' then 4 else 5 end as stage,
+    dataset as what,
     run_id,
     task_id,
     event_id,
@@ -62,10 +23,10 @@ select
     source,
     case
         when errors <> '' then concat('quarantined: ', replace(errors, ',', ', '))
-        when what = 'preference' then 'may stand in a pair'
-        else concat('exported as ', what, '-', substr(sha256(run_id), 1, 16))
+        when dataset = 'preference' then 'may stand in a pair'
+        else concat('exported as ', dataset, '-', substr(sha256(run_id), 1, 16))
     end as detail
-from checks
+from dataset_checks
 union all
 select
     6 as stage,

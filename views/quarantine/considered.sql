@@ -1,35 +1,11 @@
--- One row per record considered for a dataset: each is in the dataset or in quarantine, and in one of them only
-with
-records as (
-    select
-        'event' as record_type,
-        event_id as record_id
-    from evidence
-    union all
-    select
-        'run' as record_type,
-        run_id as record_id
-    from missing_runs
-)
-
+-- One row per record considered for a dataset: each is in the dataset or in quarantine, and in one of them only.
+-- A run that may stand in a pair is no record of preference by itself; the pairs looked at are.
 select
-    'sft' as dataset,
+    dataset,
     record_type,
     record_id
-from records
-union all
-select
-    'rag' as dataset,
-    record_type,
-    record_id
-from records
-union all
-select
-    'preference' as dataset,
-    record_type,
-    record_id
-from preference_checks
-where errors <> ''
+from dataset_checks
+where dataset <> 'preference' or errors <> ''
 union all
 select
     'preference' as dataset,

@@ -2,7 +2,7 @@
 with
 refused as (
     select
-        'sft' as dataset,
+        dataset,
         record_type,
         record_id,
         run_id,
@@ -11,33 +11,7 @@ refused as (
         source,
         recorded_at,
         errors
-    from sft_checks
-    where errors <> ''
-    union all
-    select
-        'rag' as dataset,
-        record_type,
-        record_id,
-        run_id,
-        task_id,
-        event_id,
-        source,
-        recorded_at,
-        errors
-    from rag_checks
-    where errors <> ''
-    union all
-    select
-        'preference' as dataset,
-        record_type,
-        record_id,
-        run_id,
-        task_id,
-        event_id,
-        source,
-        recorded_at,
-        errors
-    from preference_checks
+    from dataset_checks
     where errors <> ''
     union all
     select

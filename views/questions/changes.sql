@@ -28,7 +28,7 @@ after as (
 differences as (
     select
         coalesce(after.dataset, before.dataset) as dataset,
-        case when before.id is null then 'entered' when after.id is null then 'left' else 'changed' end as turn,
+        case when before.id is null then 'entered' when after.id is null then 'left' else 'changed' end as change,
         coalesce(after.id, before.id) as id,
         coalesce(after.run_id, before.run_id) as run_id,
         coalesce(after.rejected_run_id, before.rejected_run_id) as rejected_run_id,
