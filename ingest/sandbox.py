@@ -123,9 +123,10 @@ class Running:
     def __init__(self, program: Program, limits: Limits) -> None:
         self.limits = limits
         self.began = time.monotonic()
+        argv = _resolved(program.argv)
         self.folder = tempfile.mkdtemp(prefix="sandbox-")
         orders = {
-            "argv": _resolved(program.argv),
+            "argv": argv,
             "entry": program.entry.stem if program.entry else "",
             "entry_folder": str(program.entry.parent) if program.entry else "",
             "files": {name: bytes(content) for name, content in program.files.items()},

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -305,10 +306,12 @@ def test_limits_that_make_no_sense_are_refused(wrong):
 @pytest.mark.parametrize(
     "wrong", [Program(), Program(argv=("true",), entry=Path("x.py")), Program(argv=("no-such-x",))]
 )
-def test_a_program_must_be_one(wrong):
-    """Neither nothing, nor two things, nor something that is not there."""
+def test_a_program_must_be_one(wrong, tmp_path, monkeypatch):
+    """Neither nothing, nor two things, nor something that is not there; and nothing is left of the attempt."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(UsageError):
         sandbox.run(wrong)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_start_is_said(tmp_path):
