@@ -255,7 +255,7 @@ class _Elements:
         finished = False
         while not finished:
             # An element that is larger than what was read is read in growing steps.
-            wanted = max(PEEK, min(self._sizes.block, 2 * len(data))) if data else min(self._sizes.block, 8 * PEEK)
+            wanted = max(self._sizes.block, len(data))
             fresh = self._stream.read(wanted)
             ended = len(fresh) < wanted
             data += fresh
@@ -502,7 +502,7 @@ def _seekable(stream: Stream) -> BinaryIO:
     """A Parquet file as one that can be read from its end: itself, or unpacked into a temporary one."""
     if stream.regular and stream.compression is None:
         return stream.file
-    file = tempfile.TemporaryFile(prefix="lake-")  # noqa: SIM115 -- it goes when nobody holds it any more
+    file: BinaryIO = stream.closing.enter_context(tempfile.TemporaryFile(prefix="lake-"))  # noqa: SIM115 -- the stack closes it
     while data := stream.read(4 << 20):
         file.write(data)
     if stream.failure is not None:

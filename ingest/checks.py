@@ -24,6 +24,13 @@ LAST = EPOCH + timedelta(microseconds=(1 << 56) - 1)
 _LISTS = {"messages"}
 _FRACTION = re.compile(r"[.,]\d{6}\d*[1-9]")
 
+# What a required column says where nothing is given.
+DEFAULTS: dict[str, dict[str, str]] = {
+    "evidence": {"role": "executor", "kind": "completion"},
+    "scores": {"scorer_version": "1"},
+    "tasks": {},
+}
+
 Report = Callable[[str, str], None]
 
 
@@ -36,6 +43,7 @@ class Checker:
         self._decoder = Decoder()
         self._checks = [(field.name, self._check(field)) for field in kind.columns if field.name != "extra"]
         self._known = frozenset(self.names)
+        self._defaults = tuple(DEFAULTS[kind.name].items())
 
     def check(self, given: Mapping[str, Any], problems: list[Problem]) -> Values | None:
         """The event that a reader's dict says, or None after adding to `problems` everything that is wrong with it."""
@@ -44,6 +52,8 @@ class Checker:
         def report(reason: str, message: str) -> None:
             problems.append(Problem(reason, message))
 
+        missing = {name: value for name, value in self._defaults if given.get(name) is None}
+        given = {**given, **missing} if missing else given
         event = {name: check(given.get(name), report) for name, check in self._checks}
         event["recorded_at"], precise = _moment(given.get("recorded_at"), report)
         event["extra"] = self._extra(given, precise, report)

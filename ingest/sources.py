@@ -170,6 +170,7 @@ class Stream:
 
     `failure` is None until the bytes end where the source does not. `compression` is `gzip`, `zstd` or None, `raw_done`
     counts the bytes of the source itself that were read, `raw_size` is how many it has (None if that is not known).
+    `closing` holds what is closed with it.
     """
 
     def __init__(self, source: Source, limits: Limits | None = None) -> None:
@@ -177,15 +178,15 @@ class Stream:
         self.failure: Problem | None = None
         self.raw_done = 0
         self._limits = limits or Limits()
-        self._closing = ExitStack()
+        self.closing = ExitStack()
         try:
             self.file: BinaryIO = (
-                sys.stdin.buffer if source.path is None else self._closing.enter_context(source.path.open("rb"))
+                sys.stdin.buffer if source.path is None else self.closing.enter_context(source.path.open("rb"))
             )
             self.stat = os.fstat(self.file.fileno()) if source.path is not None else None
             head = self._raw(8)
         except OSError as error:
-            self._closing.close()
+            self.closing.close()
             raise _unreadable(source, error) from error
         self.regular = self.stat is not None and stat.S_ISREG(self.stat.st_mode)
         self.raw_size = self.stat.st_size if self.regular and self.stat else None
@@ -197,7 +198,7 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.close()
+        self.closing.close()
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end. Raises LakeError if the source cannot be read."""

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.readers.native import DEFAULTS
+from ingest.checks import DEFAULTS
 from lake import KINDS
 from views.engine import connection
 

@@ -1,7 +1,7 @@
 """The lake's own rows: the kind's columns by name.
 
-`run_id`, `task_id` and `text` are enough for evidence. What is missing takes a default or stays unknown; nothing is
-invented, least of all a time. `schema_version`, if given, must be one that this version knows.
+`run_id`, `task_id` and `text` are enough for evidence. What is missing takes its default (`checks.DEFAULTS`) or stays
+unknown; nothing is invented, least of all a time. `schema_version`, if given, must be one that this version knows.
 """
 
 import json
@@ -10,12 +10,6 @@ from typing import Any
 
 from ingest.rows import Place, refuse
 from lake.events import KINDS, SCHEMA_VERSION
-
-DEFAULTS: dict[str, dict[str, str]] = {
-    "evidence": {"role": "executor", "kind": "completion"},
-    "scores": {"scorer_version": "1"},
-    "tasks": {},
-}
 
 
 def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
@@ -27,8 +21,7 @@ def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
             raise refuse("unknown_schema_version", f"schema_version: {version!r:.60} is not {SCHEMA_VERSION}")
     if place.format == "csv":
         row = _from_text(row, place.kind)
-    missing = {name: value for name, value in DEFAULTS[place.kind].items() if row.get(name) is None}
-    return [row | missing if missing else row]
+    return [row]
 
 
 def _from_text(row: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.blocks import Block, Mark
+from ingest.checks import DEFAULTS
 from ingest.columns import PlainRows
 from ingest.parse import Parsed, Parser
 from ingest.readers import READERS
-from ingest.readers.native import DEFAULTS
 from lake import KINDS
 from lake.events import CATEGORIES, EVIDENCE_KINDS, ROLES
 
