@@ -161,12 +161,15 @@ class Rows:
         record = "hash('pair', id)" if self.dataset == "preference" else "hash('event', event_id)"
         return {"record": record, "id": "hash(id)", "task": "hash(task_id)", **_CLAIMS[self.dataset]}
 
-    def query(self, *, lines: bool) -> str:
-        """The rows in their order, with keys for the accounts, and as JSON `line` too if wanted."""
+    def query(self, *, lines: bool, within: str = "true") -> str:
+        """The rows in their order, with keys for the accounts, and as JSON `line` too if wanted.
+
+        `within` is a condition on the view's columns, for exports that go piece by piece.
+        """
         made = _TRAINING[self.dataset, self.shape]
         columns = ["id", *(f"{sql} as {name}" for name, sql in made.items()), *_PROVENANCE[self.dataset]]
         columns += [f"{sql} as {KEY}{name}" for name, sql in self.keys.items()]
-        rows = f"select {', '.join(columns)} from {self.dataset} order by task_id, id"
+        rows = f"select {', '.join(columns)} from {self.dataset} where {within} order by task_id, id"
         return f"select *, {self._line()} as line from ({rows})" if lines else rows
 
     def schema(self, given: pa.Schema) -> pa.Schema:

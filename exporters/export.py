@@ -17,11 +17,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from exporters import card, receipt
 from exporters.datasets import (
@@ -47,6 +49,10 @@ from views.policy import Policy
 RECEIPT_FORMAT = 1
 # The engine's share of the 2 GiB that an export may take; a row group, a few slices and the libraries are the rest.
 MEMORY_LIMIT = "1400MiB"
+# Evidence, uncompressed, that one pass goes through; a text stands in a pair of its task as often as five times.
+BLOCK_BYTES = {"sft": 1 << 30, "rag": 1 << 30, "preference": 1 << 28}
+
+_PAIRS = "pair_candidates"
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -265,12 +271,12 @@ def _write_rows(
     relations: "_Relations", plan: _Plan, folder: Path | None, progress: Progress | None
 ) -> tuple[Rows, pa.Schema, tuple[File, ...], dict[str, np.ndarray]]:
     rows = relations.rows()
-    reader = relations.stream(rows.query(lines=plan.options.format != "parquet"))
-    schema = rows.schema(reader.schema)
+    given, batches = relations.stream(rows)
+    schema = rows.schema(given)
     keys: dict[str, list[np.ndarray]] = {name: [] for name in rows.keys}
     done = 0
     with Writer(folder, plan.options.format, schema, file_bytes=plan.options.file_bytes) as writer:
-        for part in sliced(check(rows, reader)):
+        for part in sliced(check(rows, batches)):
             for name, values in keys.items():
                 values.append(np.array(part.column(f"{KEY}{name}")))
             writer.write(part)
@@ -308,6 +314,8 @@ class _Relations:
     def __init__(self, snapshot: Snapshot, plan: _Plan) -> None:
         self._plan = plan
         sql = needed(plan.sql, (plan.dataset, "considered", "quarantine", "evidence"))
+        self._snapshot = snapshot
+        self._sql = sql
         self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)
 
     def close(self) -> None:
@@ -332,8 +340,42 @@ class _Relations:
     def _has_conversations(self) -> bool:
         return bool(self._con.execute("select 1 from events.evidence where messages is not null limit 1").fetchall())
 
-    def stream(self, query: str) -> pa.RecordBatchReader:
-        return self._con.sql(query).to_arrow_reader(SLICE_ROWS)
+    def stream(self, rows: Rows) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The rows in their order: their schema, and the batches as they come.
+
+        Sorting and joining long texts beyond what memory holds costs more than reading them again, so a large lake is
+        gone through in ranges of task ids, one after the other.
+        """
+        if rows.dataset == "preference" and _PAIRS in self._sql:
+            # Which pairs there are is asked for each range and twice for the accounts, so it is worked out once.
+            self._con.execute(f"alter view {_PAIRS} rename to asked_{_PAIRS}")
+            self._con.execute(f"create table {_PAIRS} as select * from asked_{_PAIRS}")
+        ranges = self._ranges(BLOCK_BYTES[rows.dataset])
+        readers = (self._read(rows, after, upto) for after, upto in pairwise(ranges))
+        first = next(readers)
+        return first.schema, chain(first, chain.from_iterable(readers))
+
+    def _read(self, rows: Rows, after: str | None, upto: str | None) -> pa.RecordBatchReader:
+        within = ["true"]
+        for name, sign, bound in (("after", ">", after), ("upto", "<=", upto)):
+            if bound is not None:
+                self._con.execute(f"set variable {name} = ?", [bound])
+                within.append(f"task_id {sign} getvariable('{name}')")
+        lines = self._plan.options.format != "parquet"
+        return self._con.sql(rows.query(lines=lines, within=" and ".join(within))).to_arrow_reader(SLICE_ROWS)
+
+    def _ranges(self, block_bytes: int) -> list[str | None]:
+        """The task ids between blocks of about so many bytes of evidence, from None to None."""
+        held = sum(
+            metadata.row_group(number).total_byte_size
+            for metadata in map(pq.read_metadata, self._snapshot.paths("evidence"))
+            for number in range(metadata.num_row_groups)
+        )
+        blocks = -(-held // block_bytes)
+        if blocks <= 1:
+            return [None, None]
+        tasks = self._con.execute(_LAST_TASKS, [blocks]).fetchall()
+        return [None, *dict.fromkeys(task for (task,) in tasks[:-1]), None]
 
     def close_books(self, rows: Rows, keys: Mapping[str, np.ndarray]) -> Counts:
         """Set what was written against what was considered and what is in quarantine, record by record.
@@ -373,6 +415,19 @@ class _Relations:
                 f"the view '{dataset}' made them up; export without --views to use the installed one",
             )
 
+
+# The last task of each block of evidence, in order.
+_LAST_TASKS = """
+select max(task_id) as task_id
+from (
+    select
+        task_id,
+        ntile(?) over (order by task_id) as block
+    from evidence
+)
+group by block
+order by block
+"""
 
 # Every record once on the considered side, and once on one of the other two; a key is 64 bits of the record's own.
 _TALLY = """

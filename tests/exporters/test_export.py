@@ -2,6 +2,7 @@ import gzip
 import importlib.util
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -148,6 +149,14 @@ def test_an_export_is_the_same_bytes_again(own, tmp_path):
     assert first == again == late
     assert now.snapshot != first.snapshot
     assert "good-1" not in {row["source_run_id"] for row in lines(tmp_path / "now")}
+
+
+def test_a_large_lake_gives_the_same_bytes_in_pieces(exports, filled, tmp_path, monkeypatch):
+    """An export that goes through the tasks range by range is byte for byte the one that takes them at once."""
+    folder, made = exports
+    monkeypatch.setattr(sys.modules[Options.__module__], "BLOCK_BYTES", dict.fromkeys(made, 500))
+    assert {one.dataset: one for one in export_all(filled, tmp_path / "out")} == made
+    assert contents(tmp_path / "out") == contents(folder)
 
 
 @pytest.mark.parametrize("form", ["jsonl.gz", "jsonl.zst", "parquet"])
@@ -372,15 +381,27 @@ def test_a_killed_export_leaves_no_half(own, tmp_path):
         assert child.stdout.readline() == b"writing\n"
         [scratch] = out.parent.iterdir()
         assert scratch.name.startswith(".out.")
-        with pytest.raises(LakeError):
+        with pytest.raises(KeyError):
             # Somebody works there: what they have is not swept away.
-            export(own, "sft", out, Options(shape="round"))
-        export(own, "rag", out.parent / "out-2")
-        assert scratch.exists()
+            export(own, "rag", out, None, lambda done, total: {}[done])
+        assert list(out.parent.iterdir()) == [scratch]
         os.kill(child.pid, signal.SIGKILL)
     assert not out.exists()
     export(own, "sft", out)
-    assert {path.name for path in out.parent.iterdir()} == {"out", "out-2"}
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(filled, tmp_path):
+    """When the disk takes no more, the export fails in plain words, and nothing is left of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(LakeError, match="File too large"):
+            export(
+                filled, "rag", tmp_path / "out", None, lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (9, hard))
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 LOADED = """
