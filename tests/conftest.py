@@ -27,7 +27,7 @@ def lake(tmp_path: Path) -> Lake:
     return Lake.create(str(tmp_path / "lake"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def public_data() -> Path:
     """A folder of public data sets beside the checkout. Tests that need it are skipped where there is none."""
     if not PUBLIC_DATA.is_dir():
