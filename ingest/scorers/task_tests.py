@@ -106,7 +106,7 @@ class TaskTests:
         )
         # The judge outlives the candidate, so that it can tell what became of it.
         patient = msgspec.structs.replace(limits, wall_seconds=limits.wall_seconds + 2)
-        of_judge = {key: asked[key] for key in ("entry_point", "tests", "connection", "report")}
+        of_judge = {key: asked[key] for key in ("entry_point", "starter_code", "tests", "connection", "report")}
         of_candidate = {key: asked[key] for key in ("entry_point", "starter_code", "code")} | {"connection": theirs}
         judge = sandbox.start(_program("judge.py", of_judge, (ours, report)), patient)
         try:

@@ -93,6 +93,10 @@ class __judge__:
 def add(a, b):
     return a - b
 """,
+    "an abs of its own": """\
+def abs(x): return 0
+def all(x): return True
+def add(a, b): return 7""",
     "writes to every file number": """\
 import os
 for n in range(3, 64):
@@ -101,6 +105,13 @@ for n in range(3, 64):
 def add(a, b):
     return a - b
 """,
+    "says too much": "raise ValueError('x' * 10**7)",
+    "loads with a lie": """\
+import gc
+for one in gc.get_objects():
+    if type(one).__name__ == 'Link':
+        one.serve = lambda operation, arguments: ('loaded', 'x' * 10**7, (('__judge__', ''), ('isinstance', '')))
+add = 3""",
     "sends a report": """\
 import os, sys
 report = sys.modules['wire'].dumps({'complete': True, 'state': 'loaded', 'passed': 9, 'asked': 9})

@@ -26,7 +26,14 @@ def judged(harness):
         }
         thread = threading.Thread(target=serve, args=(candidate, wire, orders, printed), daemon=True)
         thread.start()
-        report = judge.judged({"entry_point": entry_point, "tests": tests, "connection": os.dup(ours.fileno())})
+        report = judge.judged(
+            {
+                "entry_point": entry_point,
+                "starter_code": starter_code,
+                "tests": tests,
+                "connection": os.dup(ours.fileno()),
+            }
+        )
         for one in (ours, theirs):
             one.close()
         thread.join(10)

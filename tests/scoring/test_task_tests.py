@@ -166,6 +166,44 @@ def test_code_is_taken_from_the_text_and_joined_to_the_starter(scorer, text):
     assert verdict.category == "accepted", verdict
 
 
+CHECKED_WITH = """\
+import math
+
+def poly(xs, x):
+    return sum(c * x**i for i, c in enumerate(xs))
+
+def find_zero(xs):
+    \"\"\"Where poly(xs, x) is zero.\"\"\"
+"""
+CHECKS = """\
+def check(candidate):
+    assert abs(poly([-4, 2], candidate([-4, 2]))) < 1e-6
+    assert math.fabs(poly([3, -1], candidate([3, -1]))) < 1e-6
+    assert isinstance(candidate([0, 1]), float)
+    assert all(candidate([-n, 1]) == n for n in range(3))
+"""
+
+
+def test_what_tests_check_with_is_not_the_candidates(scorer):
+    """Python's own functions, and those that the starter code gives, are none of the candidate's to change."""
+    task = {"starter_code": CHECKED_WITH, "tests": CHECKS, "entry_point": "find_zero"}
+    assert tried(scorer, "    return -xs[0] / xs[1]\n", **task).category == "accepted"
+    zeros = "\n".join(f"def {name}(*_): return 0" for name in ("poly", "abs"))
+    yes = "\n".join(f"def {name}(*_): return True" for name in ("isinstance", "all"))
+    module = "class math:\n    fabs = staticmethod(lambda x: 0)"
+    cheat = f"{zeros}\n{yes}\n{module}\ndef find_zero(xs): return 0"
+    assert tried(scorer, cheat, **task).category == "rejected"
+
+
+def test_functions_that_the_starter_asks_for_are_the_candidates(scorer):
+    """Each function without a body, also one named as one of Python's, and each class."""
+    starter = "class Box:\n    size = 1\ndef sum(xs):\n    ...\ndef product(xs):\n    raise NotImplementedError\n"
+    code = "def sum(xs): return xs[0] + xs[1]\ndef product(xs): return xs[0] * xs[1]\nclass Box:\n    size = 2\n"
+    tests = "assert sum([1, 2]) == 3\nassert product([2, 3]) == 6\nassert Box().size == 2\nassert Box.size == 2"
+    verdict = tried(scorer, code, starter_code=starter, tests=tests, entry_point="")
+    assert verdict.category == "accepted", verdict
+
+
 def test_a_starter_without_a_body_is_filled_in(scorer):
     """A signature alone is no program, and does not stand in the way of one."""
     verdict = tried(scorer, RIGHT, starter_code="def add(a: int, b: int) -> int:\n")

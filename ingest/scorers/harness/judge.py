@@ -13,6 +13,8 @@ the candidate's module, deriving from its classes, coroutines, and comparing obj
 """
 
 import ast
+import builtins
+import contextlib
 import os
 import sys
 import types
@@ -170,11 +172,13 @@ class Tests:
         self.state, self.message = "gone", ""
         self.tests_error = ""
         self.prepared_classes: set[type] = set()
+        self.called_names: set[str] = set()
+        self.given, self.asked_for = starter_names(orders["starter_code"], self.entry_point)
 
     def run(self) -> None:
         """Load the candidate, then run everything."""
         self.state, self.message, names = self.link.do("load")
-        self.names = dict(names)
+        self.names = {str(name): str(module) for name, module in names}
         if self.state != "loaded":
             return
         if self.entry_point and self.entry_point not in self.names:
@@ -194,12 +198,16 @@ class Tests:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self.tests_error = f"the tests do not compile: {error}"
             return None
+        self.called_names = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         tree.body = [self.imported(statement) for statement in tree.body]
         if self.tests_error:
             return None
-        for name in sorted((used & self.names.keys()) - {"__builtins__"}):
+        self.namespace |= {name: self.given[name] for name in used & self.given.keys()}
+        for name in sorted(name for name in used & self.names.keys() if self.is_the_candidates(name)):
             self.namespace.setdefault(name, self.value_of(name))
         if "candidate" in used - bound and self.entry_point:
             self.namespace.setdefault("candidate", self.value_of(self.entry_point))
@@ -231,15 +239,23 @@ class Tests:
             return
         module = types.ModuleType(name)
         for one in self.names:
-            if not one.startswith("_") or one in asked:
+            if one in asked or (self.is_the_candidates(one) and not one.startswith("_")):
                 setattr(module, one, self.value_of(one))
         sys.modules[name] = module
 
+    def is_the_candidates(self, name: str) -> bool:
+        """Whether the tests mean the candidate's by a name: not where the starter code or Python has given it already.
+
+        A candidate's own `abs`, or its own version of a function that the tests check with, would decide.
+        """
+        if name == self.entry_point or name in self.asked_for:
+            return True
+        return not (name.startswith("__") or name in self.given or hasattr(builtins, name))
+
     def value_of(self, name: str) -> Any:
         """A name of the candidate's: data, a stand-in, or this process's own module of that name."""
-        if self.names[name]:
-            top = self.names[name].split(".")[0]
-            return __import__(self.names[name]) if top in sys.stdlib_module_names else None
+        if name in sys.stdlib_module_names and (self.names[name] or name not in self.called_names):
+            return __import__(name)
         return self.link.do("name", name)
 
     def unit(self, test: Callable[[], object]) -> None:
@@ -322,6 +338,44 @@ class Tests:
             raise AssertionError(f"{case.id()}: succeeded unexpectedly")
 
 
+def starter_names(text: str, entry_point: str) -> tuple[dict[str, Any], set[str]]:
+    """What the starter code gives: its imports, constants and whole functions, run here; and what it asks for.
+
+    Asked for are the functions that have no body yet, and all classes, whose instances live with the candidate. The
+    starter code is the task's, as the tests are.
+    """
+    for whole in (text, text.rstrip() + "\n    pass\n"):
+        try:
+            tree = ast.parse(whole)
+            break
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    else:
+        return {}, set()
+    asked_for = {entry_point}
+    kept: list[ast.stmt] = []
+    for statement in tree.body:
+        if isinstance(statement, ast.ClassDef) or (isinstance(statement, ast.FunctionDef) and is_stub(statement)):
+            asked_for.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.Assign | ast.AnnAssign):
+            kept.append(statement)
+    given: dict[str, Any] = {"__name__": "starter"}
+    for statement in kept:
+        # One by one: what needs a class of the candidate's, or a package that is not here, is not given.
+        with contextlib.suppress(Exception):
+            exec(compile(ast.Module([statement], []), "starter.py", "exec"), given)  # noqa: S102  the task's own code
+    return {name: value for name, value in given.items() if not name.startswith("__")}, asked_for - {""}
+
+
+def is_stub(function: ast.FunctionDef) -> bool:
+    """Whether a function is there to be written: nothing but a docstring, pass, ... or a raise."""
+    return all(
+        isinstance(statement, ast.Pass | ast.Raise)
+        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        for statement in function.body
+    )
+
+
 def _line_of(error: BaseException) -> int:
     line, place = 0, error.__traceback__
     while place is not None:
@@ -355,12 +409,12 @@ def judged(orders: dict[str, Any]) -> dict[str, Any]:
         "reported": True,
         "complete": complete,
         "state": tests.state,
-        "message": tests.message,
-        "tests_error": tests.tests_error,
+        "message": str(tests.message)[:400],  # short enough for the pipe, which nobody reads before this process ends
+        "tests_error": tests.tests_error[:400],
         "passed": ledger.passed_checks,
         "failed": ledger.failed_checks,
         "skipped": ledger.skipped,
         "asked": tests.link.asked,
         "messages": ledger.messages,
-        "unsupported": ledger.unsupported,
+        "unsupported": ledger.unsupported[:MESSAGES],
     }
