@@ -49,21 +49,54 @@ def test_a_retraction_may_be_withdrawn(tmp_path):
 
 
 VERDICTS = [
-    ("the newest version of a scorer counts, by its numbers", [score(scorer_version="1.9"), score("r1", "rejected", scorer_version="1.10")], "rejected", 1, 0),
-    ("within a version the newest score counts", [score(recorded_at=at(2)), score("r1", "rejected", recorded_at=at(1))], "accepted", 1, 0),
-    ("an unknown time is the oldest", [score(recorded_at=None), score("r1", "rejected", recorded_at=at(1))], "rejected", 1, 0),
-    ("a person goes before a newer machine", [score(scorer="human"), score("r1", "rejected", recorded_at=at(9))], "accepted", 2, 1),
-    ("among equals the most cautious wins", [score(scorer="a"), score("r1", "needs_human_review", scorer="b"), score("r1", "partially_accepted", scorer="c")], "needs_human_review", 3, 2),
-]  # fmt: skip
+    (
+        "the newest version of a scorer counts, by its numbers",
+        [score(scorer_version="1.9"), score("r1", "rejected", scorer_version="1.10")],
+        "rejected",
+        1,
+        0,
+    ),
+    (
+        "within a version the newest score counts",
+        [score(recorded_at=at(2)), score("r1", "rejected", recorded_at=at(1))],
+        "accepted",
+        1,
+        0,
+    ),
+    (
+        "an unknown time is the oldest",
+        [score(recorded_at=None), score("r1", "rejected", recorded_at=at(1))],
+        "rejected",
+        1,
+        0,
+    ),
+    (
+        "a person goes before a newer machine",
+        [score(scorer="human"), score("r1", "rejected", recorded_at=at(9))],
+        "accepted",
+        2,
+        1,
+    ),
+    (
+        "among equals the most cautious wins",
+        [
+            score(scorer="a"),
+            score("r1", "needs_human_review", scorer="b"),
+            score("r1", "partially_accepted", scorer="c"),
+        ],
+        "needs_human_review",
+        3,
+        2,
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("rule", "scores", "category", "scorers", "dissenting"), VERDICTS, ids=[row[0] for row in VERDICTS]
-)
-def test_one_verdict_counts(tmp_path, rule, scores, category, scorers, dissenting):
+@pytest.mark.parametrize("case", VERDICTS, ids=[row[0] for row in VERDICTS])
+def test_one_verdict_counts(tmp_path, case):
     """Of several scores of a run, one is the verdict, and the scorers that disagree are counted."""
+    _, scores, *expected = case
     found = told(tmp_path, "select category, scorers, dissenting from verdicts", evidence=[run()], scores=scores)
-    assert found == [(category, scorers, dissenting)]
+    assert found == [tuple(expected)]
 
 
 def test_categories_part_the_runs(tmp_path):
@@ -113,7 +146,13 @@ REFUSED = [
     ("sft", run(), [score(task_id="t2")], Policy(), ["schema_violation"]),
     ("sft", run(), [score("r1", "partially_accepted")], Policy(), ["unsafe_sft_category"]),
     ("sft", run(), [score("r1", "partially_accepted")], Policy(include_partial=True), []),
-    ("sft", run(), [score("r1", "rejected")], Policy(include_partial=True, include_review=True), ["unsafe_sft_category"]),
+    (
+        "sft",
+        run(),
+        [score("r1", "rejected")],
+        Policy(include_partial=True, include_review=True),
+        ["unsafe_sft_category"],
+    ),
     ("sft", run(), [score("r1", "needs_human_review")], Policy(include_review=True), ["unsafe_sft_category"]),
     ("sft", run(), [], Policy(), ["unsafe_sft_category"]),
     ("sft", run(role="verifier"), [score()], Policy(), ["category_disallowed"]),
@@ -126,12 +165,13 @@ REFUSED = [
     ("rag", run(), [score("r1", "rejected")], Policy(include_review=True), ["unsafe_rag_category"]),
     ("preference", run(), [score("r1", "needs_human_review")], Policy(include_review=True), ["category_disallowed"]),
     ("preference", run(text=""), [score("r1", "rejected")], Policy(), ["empty_content"]),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("dataset", "evidence", "scores", "policy", "errors"), REFUSED)
-def test_quarantine_says_why(tmp_path, dataset, evidence, scores, policy, errors):
+@pytest.mark.parametrize("case", REFUSED)
+def test_quarantine_says_why(tmp_path, case):
     """A refused record is in quarantine with all of its errors, the first as its reason; a sound one is not."""
+    dataset, evidence, scores, policy, errors = case
     query = f"select errors, reason from quarantine where dataset = '{dataset}'"
     found = told(tmp_path, query, evidence=[evidence], scores=scores, policy=policy)
     assert found == ([(errors, errors[0])] if errors else [])
