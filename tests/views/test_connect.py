@@ -12,6 +12,7 @@ from lake import Lake
 from lake.errors import Damaged
 from tests.views import world
 from views import Policy, Rules, connect, digest, dumps, loads, sources
+from views.connect import needed
 from views.engine import connection
 
 
@@ -98,6 +99,15 @@ def test_other_rules_replace_the_installed_ones(tmp_path):
     assert con.execute("from a").fetchall() == [(2,)]
     with pytest.raises(duckdb.CatalogException):
         con.execute("from sft")
+
+
+def test_only_what_a_query_needs_is_opened(tmp_path):
+    """The sources that a query needs are enough for it, and hold nothing that it has no use for."""
+    found = needed("select count(*) from sft")
+    assert {"sft", "checks", "evidence", "strip"} <= found.keys() < sources().keys()
+    assert "preference" not in found
+    assert connect(world.make(tmp_path), sql=found).execute("select count(*) from sft").fetchone() == (0,)
+    assert needed("select 1") == {}
 
 
 BAD_RULES = [

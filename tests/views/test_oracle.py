@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.views import histories, world
 from tests.views.oracle import Oracle
 from views import Policy, connect
+from views.connect import needed
 
 CATEGORY_RELATIONS = {
     "accepted": "accepted",
@@ -28,7 +29,7 @@ class Relations:
     def __init__(self, events, policy, names=None):
         with tempfile.TemporaryDirectory() as folder:
             self.world = world.make(Path(folder), **events)
-            self.con = connect(self.world, policy, threads=1)
+            self.con = connect(self.world, policy, sql=needed(" ".join(names or READ)), threads=1)
             self.rows = {}
             for name in names or READ:
                 self.rows[name] = self.con.sql(f"from {name}").to_arrow_table().to_pylist()

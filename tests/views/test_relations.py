@@ -5,11 +5,12 @@ import pytest
 from tests.views import world
 from tests.views.world import at, place, retraction, run, score, task
 from views import Policy, connect, sources
+from views.connect import needed
 
 
 def told(folder, query, *, policy=None, **events):
     """What a query gives over these events."""
-    return connect(world.make(folder, **events), policy, threads=1).execute(query).fetchall()
+    return connect(world.make(folder, **events), policy, sql=needed(query), threads=1).execute(query).fetchall()
 
 
 def event_id(kind, row):

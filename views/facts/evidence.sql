@@ -1,27 +1,10 @@
 -- One row per evidence event that nobody has withdrawn
 with
-withdrawn_events as (
-    select target
+withdrawn as (
+    select
+        target_type,
+        target
     from retractions
-    where target_type = 'event'
-),
-
-withdrawn_runs as (
-    select target
-    from retractions
-    where target_type = 'run'
-),
-
-withdrawn_tasks as (
-    select target
-    from retractions
-    where target_type = 'task'
-),
-
-withdrawn_sources as (
-    select target
-    from retractions
-    where target_type = 'source'
 )
 
 select
@@ -42,7 +25,7 @@ select
     event.source_files,
     event.extra
 from events.evidence as event
-anti join withdrawn_events on event.event_id = withdrawn_events.target
-anti join withdrawn_runs on event.run_id = withdrawn_runs.target
-anti join withdrawn_tasks on event.task_id = withdrawn_tasks.target
-anti join withdrawn_sources on event.source.file = withdrawn_sources.target
+anti join withdrawn as by_event on by_event.target_type = 'event' and event.event_id = by_event.target
+anti join withdrawn as by_run on by_run.target_type = 'run' and event.run_id = by_run.target
+anti join withdrawn as by_task on by_task.target_type = 'task' and event.task_id = by_task.target
+anti join withdrawn as by_source on by_source.target_type = 'source' and event.source.file = by_source.target

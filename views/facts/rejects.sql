@@ -1,15 +1,10 @@
 -- One row per input that could not become an event, and that nobody has withdrawn
 with
-withdrawn_events as (
-    select target
+withdrawn as (
+    select
+        target_type,
+        target
     from retractions
-    where target_type = 'event'
-),
-
-withdrawn_sources as (
-    select target
-    from retractions
-    where target_type = 'source'
 )
 
 select
@@ -26,5 +21,5 @@ select
     reject.raw_encoding,
     reject.extra
 from events.rejects as reject
-anti join withdrawn_events on reject.event_id = withdrawn_events.target
-anti join withdrawn_sources on reject.source.file = withdrawn_sources.target
+anti join withdrawn as by_event on by_event.target_type = 'event' and reject.event_id = by_event.target
+anti join withdrawn as by_source on by_source.target_type = 'source' and reject.source.file = by_source.target

@@ -1,27 +1,10 @@
 -- One row per score that nobody has withdrawn, of whatever version
 with
-withdrawn_events as (
-    select target
+withdrawn as (
+    select
+        target_type,
+        target
     from retractions
-    where target_type = 'event'
-),
-
-withdrawn_runs as (
-    select target
-    from retractions
-    where target_type = 'run'
-),
-
-withdrawn_tasks as (
-    select target
-    from retractions
-    where target_type = 'task'
-),
-
-withdrawn_sources as (
-    select target
-    from retractions
-    where target_type = 'source'
 )
 
 select
@@ -41,7 +24,7 @@ select
     score.actor,
     score.extra
 from events.scores as score
-anti join withdrawn_events on score.event_id = withdrawn_events.target
-anti join withdrawn_runs on score.run_id = withdrawn_runs.target
-anti join withdrawn_tasks on score.task_id = withdrawn_tasks.target
-anti join withdrawn_sources on score.source.file = withdrawn_sources.target
+anti join withdrawn as by_event on by_event.target_type = 'event' and score.event_id = by_event.target
+anti join withdrawn as by_run on by_run.target_type = 'run' and score.run_id = by_run.target
+anti join withdrawn as by_task on by_task.target_type = 'task' and score.task_id = by_task.target
+anti join withdrawn as by_source on by_source.target_type = 'source' and score.source.file = by_source.target

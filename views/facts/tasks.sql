@@ -1,21 +1,10 @@
 -- One row per task event that nobody has withdrawn
 with
-withdrawn_events as (
-    select target
+withdrawn as (
+    select
+        target_type,
+        target
     from retractions
-    where target_type = 'event'
-),
-
-withdrawn_tasks as (
-    select target
-    from retractions
-    where target_type = 'task'
-),
-
-withdrawn_sources as (
-    select target
-    from retractions
-    where target_type = 'source'
 )
 
 select
@@ -34,6 +23,6 @@ select
     task.split,
     task.extra
 from events.tasks as task
-anti join withdrawn_events on task.event_id = withdrawn_events.target
-anti join withdrawn_tasks on task.task_id = withdrawn_tasks.target
-anti join withdrawn_sources on task.source.file = withdrawn_sources.target
+anti join withdrawn as by_event on by_event.target_type = 'event' and task.event_id = by_event.target
+anti join withdrawn as by_task on by_task.target_type = 'task' and task.task_id = by_task.target
+anti join withdrawn as by_source on by_source.target_type = 'source' and task.source.file = by_source.target
