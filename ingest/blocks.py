@@ -53,7 +53,7 @@ _CLOSES = {"}": "{", "]": "["}
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How large a block is, and how long a row may be, in bytes."""
 
-    block: int = 64 << 20
+    block: int = 32 << 20
     row: int = 64 << 20
 
 
@@ -175,13 +175,15 @@ def _is_json(line: bytes) -> bool:
 def _lines(stream: Stream, cursor: Cursor, sizes: Sizes) -> Iterator[Block]:
     held = b""
     while True:
-        fresh = stream.read(sizes.block)
-        data = held + fresh if held else fresh
+        # What is held goes in front again, so that a block is put together once.
+        stream.unread(held)
+        wanted = len(held) + sizes.block
+        data = stream.read(wanted)
         done = data.rfind(b"\n") + 1
         if done:
             yield _of_lines(data, done, cursor)
         held = data[done:]
-        if len(fresh) < sizes.block:
+        if len(data) < wanted:
             break
         if len(held) > sizes.row:
             yield _endless(stream, held, cursor)
