@@ -49,7 +49,7 @@ def sql(
     Example: lake sql "select category, count(*) as runs from verdicts group by category"
     """
     text = sys.stdin.read() if statement == "-" else statement
-    with connect(Lake.open(lake).snapshot(at), policy_in(policy), sql=needed(text.lower()) or None) as connection:
+    with connect(Lake.open(lake).snapshot(at), policy_in(policy), sql=needed(text) or None) as connection:
         show(query(connection, text), form)
 
 

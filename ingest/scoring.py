@@ -32,12 +32,11 @@ from ingest.scorers.relation import Relation
 from ingest.scorers.scorer import BadVerdict, NotScored, Scorer, Verdict
 from lake.errors import SequenceTooLow
 from lake.lake import Lake
-from views import connect, sources
+from views import connect, needed
 from views.query import query
 
 READ_ROWS = 1024
 _HERE = Path(__file__).parent
-_WORD = re.compile(r"[a-z_][a-z0-9_]*")
 _ORDINAL = re.compile(r"(?P<base>.*)\.(?P<number>[0-9]+)-(?P<digest>[a-p]{12}|default)")
 
 Connection = Any  # what views.connect opens; its type has a name on that floor alone
@@ -144,7 +143,8 @@ class _Work:
         position = self.lake.position("scores", self.producer)
         sequence = position.sequence if position else 0
         rule = self.scorer.text if isinstance(self.scorer, Relation) else ""
-        with closing(connect(self.lake.snapshot(), sql=needed(_sql("pending"), _sql("pending_runs"), rule))) as con:
+        asked = needed(" ".join((_sql("pending"), _sql("pending_runs"), rule)))
+        with closing(connect(self.lake.snapshot(), sql=asked)) as con:
             self.version = self.version or version_of(con, self.scorer)
             total = self.considered + self.prepare(con)
             for batch in self.batches(self.judged(con), total):
@@ -298,18 +298,6 @@ def agreement(con: Connection, first: str, second: str) -> list[dict[str, Any]]:
     """
     con.execute("create or replace temp table asked as select ? as first_scorer, ? as second_scorer", [first, second])
     return con.sql(_sql("agreement")).to_arrow_table().to_pylist()
-
-
-def needed(*texts: str) -> dict[str, str]:
-    """The relations that these queries name, with those that they name in turn: opening fewer is much quicker."""
-    known = sources()
-    found: dict[str, str] = {}
-    left = list(texts)
-    while left:
-        named = set(_WORD.findall(left.pop().lower())) & known.keys() - found.keys()
-        found |= {name: known[name] for name in named}
-        left += [known[name] for name in named]
-    return found
 
 
 def _rows(con: Connection, query: str) -> Iterator[dict[str, Any]]:

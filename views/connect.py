@@ -81,7 +81,7 @@ def needed(text: str, sql: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     known = sources() if sql is None else sql
     found: dict[str, str] = {}
-    waiting = [text]
+    waiting = [text.lower()]
     while waiting:
         named = {word for word in _WORD.findall(waiting.pop()) if word in known and word not in found}
         found |= {name: known[name] for name in named}

@@ -19,7 +19,7 @@ from ingest.scorers.scorer import BadVerdict, NotScored, Verdict
 from ingest.scoring import Options, score
 from lake import Lake
 from lake.errors import UsageError
-from views import connect
+from views import connect, needed
 
 
 class Length:
@@ -54,7 +54,7 @@ def scores(lake, scorer="length"):
 
 def verdicts(lake):
     question = "select run_id, category from verdicts"
-    with connect(lake.snapshot(), sql=scoring.needed(question)) as con:
+    with connect(lake.snapshot(), sql=needed(question)) as con:
         return dict(con.sql(question).fetchall())
 
 
@@ -417,7 +417,7 @@ def test_scorers_agree_or_not(lake, tell):
     ]
     tell("scores", *published)
     score(lake, Length())
-    with connect(lake.snapshot(), sql=scoring.needed("scores scorer_versions")) as con:
+    with connect(lake.snapshot(), sql=needed("scores scorer_versions")) as con:
         rows = scoring.agreement(con, "published", "length")
         assert scoring.agreement(con, "published", "published") == [
             {"category": "accepted", "other_category": "accepted", "runs": 4}
@@ -458,7 +458,7 @@ def test_gsm8k_is_scored_as_published(lake, tell, public_data):
     for kind, rows in (("tasks", tasks), ("evidence", evidence), ("scores", published)):
         tell(kind, *rows)
     assert score(lake, registry.find("final-answer")).categories == {"accepted": 2001, "rejected": 3275}
-    with connect(lake.snapshot(), sql=scoring.needed("scores scorer_versions")) as con:
+    with connect(lake.snapshot(), sql=needed("scores scorer_versions")) as con:
         rows = scoring.agreement(con, "published", "final-answer")
     assert {(row["category"], row["other_category"]): row["runs"] for row in rows} == {
         ("accepted", "accepted"): 2001,
