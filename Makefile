@@ -27,7 +27,7 @@ demo: .venv/lake
 
 test: $(TEST_TOOLS)
 	@echo "Running the tests, $(JOBS) at a time"
-	@$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term
 
 lint: $(TEST_TOOLS)
 	@echo "ruff: style and mistakes"
