@@ -9,7 +9,7 @@ import typer
 
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import DryRun, Form, LakeUri
-from cli.output import Format, Meter, say, show
+from cli.output import Format, Meter, counted, say, show
 from ingest.run import FileSummary
 from ingest.run import Options as IngestOptions
 from ingest.run import ingest as read_files
@@ -99,17 +99,18 @@ def ingest(
     with Meter(f"reading {kind}", "B") as meter:
         summary = read_files(door, kind, files, options, lambda step: meter(step.done, step.total, step.file))
     show(map(_outcome, summary.files), form)
-    read = [file for file in summary.files if not file.unchanged]
-    done = f"{summary.events:,} would be events" if dry_run else f"{summary.added:,} events added"
-    if not dry_run and summary.held:
-        done += f", {summary.held:,} were there already"
-    if read:
-        say(f"{summary.rows:,} rows read in {summary.seconds:.1f} s: {done}")
+    if len(summary.files) > summary.unchanged:
+        done = f"{counted(summary.added, 'event')} added"
+        if dry_run:
+            done = f"{counted(summary.events, 'event')}, none stored (a dry run)"
+        elif summary.held:
+            done += f", {summary.held:,} there already"
+        say(f"{counted(summary.rows, 'row')} read in {summary.seconds:.1f} s: {done}")
     if summary.unchanged:
-        say(f"{summary.unchanged} of {len(summary.files)} files unchanged since they were read; nothing to do for them")
+        say(f"{summary.unchanged} of {counted(len(summary.files), 'file')} unchanged since then: nothing to do")
     if summary.rejected:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejected.items())
-        say(f"{sum(summary.rejected.values()):,} rows rejected: {reasons}")
+        say(f"{counted(sum(summary.rejected.values()), 'row')} rejected: {reasons}")
         if not dry_run:
             say('hint: lake sql "select source.file, source.line, reason, errors, raw from rejects"')
         raise typer.Exit(REJECTED)
@@ -141,13 +142,13 @@ def score(
     judge = registry.find(scorer, config)
     with Meter(f"scoring with {scorer}", "runs") as meter:
         summary = give_scores(door, judge, ScoringOptions(limit=limit, dry_run=dry_run), meter)
-    counted = [{"verdict": category, "runs": count} for category, count in sorted(summary.categories.items())]
+    judged = [{"verdict": category, "runs": count} for category, count in sorted(summary.categories.items())]
     skipped = [{"verdict": f"none: {reason}", "runs": count} for reason, count in sorted(summary.not_scored.items())]
-    show([*counted, *skipped], form, columns=("verdict", "runs"))
-    done = "would be" if dry_run else "were"
+    show([*judged, *skipped], form, columns=("verdict", "runs"))
+    given = counted(sum(summary.categories.values()), "verdict")
     say(
-        f"{summary.scorer} version {summary.version}: {summary.considered:,} runs looked at, "
-        f"{sum(summary.categories.values()):,} verdicts {done} appended in {summary.duration:.1f} s"
+        f"{summary.scorer} version {summary.version}: {counted(summary.considered, 'run')} looked at, "
+        f"{given} {'found' if dry_run else 'appended'} in {summary.duration:.1f} s"
     )
 
 

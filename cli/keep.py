@@ -6,7 +6,7 @@ import typer
 
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import Form, LakeUri
-from cli.output import Format, say, show
+from cli.output import Format, counted, say, show
 from lake import Lake
 
 
@@ -31,9 +31,9 @@ def verify(
     problems = [{"problem": problem} for problem in door.verify(deep=deep)]
     if problems:
         show(problems, form)
-        say(f"{len(problems)} problems; what is not named above is whole")
+        say(f"{counted(len(problems), 'problem')}; what is not named above is whole")
         raise typer.Exit(1)
     how = "every file read and its sha256 compared" if deep else "sizes compared; --deep reads the contents too"
-    say(f"{door.uri}: all is as it was written, and so are {len(door.snapshots())} snapshots ({how})")
+    say(f"{lake}: all is as it was written, and so are {counted(len(door.snapshots()), 'snapshot')} ({how})")
     if form is not Format.table:
         show([], form)

@@ -123,6 +123,11 @@ class _Rate(ProgressColumn):
         return Text(f"{done}{of}{rate}")
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things in words: `1 row`, `45,200 rows`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def amount(number: int, unit: str) -> str:
     """A number with its unit, short: `1.2 GB`, `45,200 rows`."""
     if unit != "B":
@@ -157,7 +162,7 @@ def _show_table(rows: Iterable[Row], columns: Sequence[str] | None) -> None:
     iterator = iter(rows)
     first = list(islice(iterator, ROWS_SHOWN))
     names = list(columns) if columns is not None else list(first[0]) if first else []
-    numeric = {name for name in names if all(isinstance(row.get(name), int | float) for row in first)}
+    numeric = {name for name in names if _is_numeric(row.get(name) for row in first)}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
         table.add_column(
@@ -176,6 +181,11 @@ def _show_table(rows: Iterable[Row], columns: Sequence[str] | None) -> None:
         say(f"{more:,} more rows are not shown; --format jsonl or csv prints them all")
     elif not first:
         say("no rows")
+
+
+def _is_numeric(values: Iterable[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
 
 
 def _show_csv(rows: Iterable[Row], columns: Sequence[str] | None) -> None:

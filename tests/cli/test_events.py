@@ -74,7 +74,7 @@ def test_rejected_rows_give_exit_code_3_and_a_query_that_shows_them(run: Run, tm
     file.write_text('{"run_id": "a", "task_id": "t", "text": "x"}\nnot json\n{"task_id": "t", "text": "y"}\n')
     ran = run("ingest", "evidence", file)
     assert ran.code == 3
-    assert "1 events added" in ran.err
+    assert "1 event added" in ran.err
     hint = next(line for line in ran.err.splitlines() if line.startswith("hint: lake sql "))
     rejects = ask(run, hint.removeprefix('hint: lake sql "').removesuffix('"'))
     assert [reject["line"] for reject in rejects] == [2, 3]
@@ -84,7 +84,7 @@ def test_rejected_rows_give_exit_code_3_and_a_query_that_shows_them(run: Run, tm
 def test_a_dry_run_of_an_ingest_writes_nothing(run: Run, runs: Path) -> None:
     """--dry-run counts what would be events; the next ingest finds nothing done."""
     run("init")
-    assert "6 would be events" in run("ingest", "evidence", runs, "--dry-run").err
+    assert "6 events, none stored" in run("ingest", "evidence", runs, "--dry-run").err
     assert ask(run, "from evidence") == []
     assert "6 events added" in run("ingest", "evidence", runs).err
 
@@ -147,11 +147,11 @@ def test_a_retraction_that_matches_nothing_is_refused(filled: Run) -> None:
 
 def test_a_scorer_scores_once(filled: Run, rule: Path) -> None:
     """A .sql file of one's own scores what its SELECT returns; running it again adds nothing, a new version does."""
-    assert f"{len(GOOD)} verdicts were appended" in filled("score", rule).err
+    assert f"{len(GOOD)} verdicts appended" in filled("score", rule).err
     assert len(ask(filled, "from accepted")) == 3
-    assert "0 verdicts were appended" in filled("score", rule).err
+    assert "0 verdicts appended" in filled("score", rule).err
     rule.write_text(rule.read_text().replace("version: 1", "version: 2").replace("'rejected'", "'accepted'"))
-    assert f"{len(GOOD)} verdicts were appended" in filled("score", rule).err
+    assert f"{len(GOOD)} verdicts appended" in filled("score", rule).err
     assert len(ask(filled, "from accepted")) == len(GOOD)
 
 
