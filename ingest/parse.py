@@ -227,7 +227,8 @@ def _sources(file: str, lines: np.ndarray, digests: pa.Array) -> pa.Array:
 def _merged(plain: pa.Table, singles: pa.Table) -> pa.Table:
     """Both tables as one, in the order of their lines."""
     if not len(singles) or not len(plain):
-        return plain if len(plain) else singles
+        # In one piece, which the lake would otherwise have to make of it while it stores.
+        return (plain if len(plain) else singles).combine_chunks()
     both = pa.concat_tables([plain, singles]).combine_chunks()
     lines = pc.struct_field(both.column("source"), "line").to_numpy()
     return both.take(pa.array(np.argsort(lines, kind="stable")))

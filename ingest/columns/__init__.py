@@ -35,7 +35,6 @@ class PlainRows:
         self._kind = KINDS[kind]
         self._sql = _sql(kind)
         self._connection = connection()
-        self._connection.execute(_sql("member"))
 
     def close(self) -> None:
         """Let go of the connection."""
