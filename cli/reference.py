@@ -37,6 +37,7 @@ FOLDERS = {
     "datasets": "Datasets: one row a training example",
     "quarantine": "Quarantine: what was considered, and what was refused",
     "health": "Health",
+    "history": "History: what `lake why` and `lake snapshot diff` ask",
 }
 
 
