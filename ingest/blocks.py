@@ -51,9 +51,13 @@ _CLOSES = {"}": "{", "]": "["}
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How large a block is, and how long a row may be, in bytes."""
+    """How large a block is, and how long a row may be, in bytes.
 
-    block: int = 32 << 20
+    A block is a little under the 32 MiB from which on glibc gives memory back to the system at once and takes it anew,
+    page by page, which was 1.2 of 16 seconds a million rows.
+    """
+
+    block: int = 30 << 20
     row: int = 64 << 20
 
 
