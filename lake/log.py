@@ -17,6 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -46,7 +47,8 @@ PROPERTIES = {
 }
 PATIENCE = 120.0  # seconds of lost races before an append gives up
 ROW_GROUP = 122_880  # rows; what DuckDB reads in one go on one core
-FILE_BYTES = 256 << 20  # of Arrow data in one file, at most
+FILE_BYTES = 48 << 20  # of Arrow data in one file, at most; the files of a batch are encoded side by side
+ENCODERS = 2
 
 _COMMIT = re.compile(r"[0-9]{20}\.json")
 
@@ -226,7 +228,9 @@ class Log:
             mask = self._held.held(events.column("event_id").combine_chunks(), head.files)
             if mask.any():
                 events, adds = events.filter(pa.array(~mask)), None
-            adds = [self._write(part) for part in slices(events, FILE_BYTES)] if adds is None else adds
+            if adds is None:
+                with ThreadPoolExecutor(ENCODERS) as pool:
+                    adds = list(pool.map(self._write, slices(events, FILE_BYTES)))
             try:
                 self._commit(head, batch, adds, len(events))
             except LakeError as error:

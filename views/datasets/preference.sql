@@ -25,8 +25,9 @@ select
     pair.chosen_event_id,
     pair.rejected_event_id
 from pair_candidates as pair
-inner join contents as chosen on pair.chosen_event_id = chosen.event_id
-inner join contents as rejected on pair.rejected_event_id = rejected.event_id
+-- The task is told twice so that a question about some tasks reads the texts of those alone.
+inner join contents as chosen on pair.chosen_event_id = chosen.event_id and pair.task_id = chosen.task_id
+inner join contents as rejected on pair.rejected_event_id = rejected.event_id and pair.task_id = rejected.task_id
 inner join scores as chosen_score on pair.chosen_score_event_id = chosen_score.event_id
 inner join scores as rejected_score on pair.rejected_score_event_id = rejected_score.event_id
 left join task_prompts as task on pair.task_id = task.task_id
