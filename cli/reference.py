@@ -43,23 +43,26 @@ FOLDERS = {
 
 def pages() -> str:
     """The help of every command, as one Markdown page."""
-    return "\n".join([INTRODUCTION, *(_section(path, node) for path, node in commands().items())])
+    return "\n".join([INTRODUCTION, *(_section(path, context) for path, context in _contexts(command, "lake"))])
 
 
 def commands() -> dict[str, Any]:
     """Every command by its path, such as `lake snapshot create`."""
-    return dict(_walk(command, "lake"))
+    return {path: context.command for path, context in _contexts(command, "lake")}
 
 
-def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    yield path, node
-    for name, child in getattr(node, "commands", {}).items():
-        yield from _walk(child, f"{path} {name}")
+def _contexts(node: Any, name: str, parent: Any = None) -> Iterator[tuple[str, Any]]:
+    """Every command's path and context; a command takes its settings from the context that it is called in."""
+    context = node.make_context(
+        name, [], parent=parent, resilient_parsing=True, terminal_width=100, max_content_width=100
+    )
+    yield context.command_path, context
+    for child, called in getattr(node, "commands", {}).items():
+        yield from _contexts(called, child, context)
 
 
-def _section(path: str, node: Any) -> str:
-    context = node.make_context(path, [], resilient_parsing=True, terminal_width=100, max_content_width=100)
-    return f"## {path}\n\n```text\n{node.get_help(context).strip()}\n```\n"
+def _section(path: str, context: Any) -> str:
+    return f"## {path}\n\n```text\n{context.command.get_help(context).strip()}\n```\n"
 
 
 def relations_page() -> str:
