@@ -56,7 +56,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     A block makes two files, which the lake encodes side by side.
     """
 
-    block: int = 60 << 20
+    block: int = 40 << 20
     row: int = 64 << 20
 
 

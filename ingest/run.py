@@ -195,12 +195,14 @@ class _Pipe:
         self._options = options
         self._meter = meter
         self._parser = Parser(kind, reader, options.sizes.row)
-        self._storing = ThreadPoolExecutor(1, "lake-ingest")
+        self._reading = ThreadPoolExecutor(1, "lake-read")
+        self._storing = ThreadPoolExecutor(1, "lake-store")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._reading.shutdown()
         self._storing.shutdown()
         self._parser.close()
 
@@ -251,14 +253,13 @@ class _Pipe:
         """Parse and store the blocks of a source that are left, each while the next one is parsed."""
         blocks = work.given.blocks(self._options.sizes)
         stored: Future[tuple[Parsed, int]] | None = None
-        block = next(blocks, None)
-        if block is None:
-            block = work.nothing()
+        block: Block | None = next(blocks, None) or work.nothing()
         while block is not None:
+            following = self._reading.submit(next, blocks, None)
             name = self._options.source or work.source.name
             parsed = self._parser.parse(block, name, work.given.format)
             mark = block.mark
-            block = next(blocks, None)
+            block = following.result()
             if stored is not None:
                 self._count(work, summary, *stored.result())
             sequence += 1
