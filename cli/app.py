@@ -13,6 +13,7 @@ from cli import ask, demo, events, export, keep, pin
 from cli.output import ReaderGone, fail
 from exporters.receipt import lake_version
 from lake import LakeError
+from views.engine import EngineError
 
 app = typer.Typer(
     help="An append-only lake of model outputs and verdicts; training sets are SQL over a pinned snapshot of it.",
@@ -64,6 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
         # Python would complain about what it cannot flush when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except EngineError as error:
+        # Memory or disk ran out, or a stored file cannot be read; a query's own mistakes are LakeErrors.
+        fail(str(error).splitlines()[0], "ask for less, or make room; 'lake verify' tells whether a file is damaged")
+        return 1
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), None)
         return 1

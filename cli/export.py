@@ -39,7 +39,7 @@ def export(
         typer.Option(
             "--shape",
             metavar="SHAPE",
-            help="How a row looks: conversational, or for sft prompt-completion, for preference plain.",
+            help="How a row looks: conversational; for sft also prompt-completion or instruction, for preference plain.",
         ),
     ] = None,
     include_partial: Annotated[
@@ -59,6 +59,10 @@ def export(
     provenance: Annotated[
         bool, typer.Option("--provenance/--no-provenance", help="Columns that say where each row comes from.")
     ] = True,
+    views: Annotated[
+        str | None,
+        typer.Option("--views", metavar="DIGEST", help="The rules of an older export, by the digest in its receipt."),
+    ] = None,
     dry_run: DryRun = False,
     verify_folder: Annotated[
         Path | None,
@@ -92,7 +96,15 @@ def export(
             pairs_per_task=pairs_per_task,
             known_files=_lines(known_files) if known_files is not None else None,
         )
-        options = Options(at=at, format=file_format, shape=shape, provenance=provenance, policy=rules, dry_run=dry_run)
+        options = Options(
+            at=at,
+            format=file_format,
+            shape=shape,
+            provenance=provenance,
+            policy=rules,
+            views=views,
+            dry_run=dry_run,
+        )
         door = Lake.open(lake)
         with Meter(f"exporting {dataset}", "rows") as meter:
             receipts = (

@@ -11,7 +11,6 @@ Not here: what a row may hold (`datasets`), how it is encoded (`formats`), and w
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import time
@@ -43,7 +42,7 @@ from exporters.formats import FILE_BYTES, SLICE_ROWS, File, Writer, library_vers
 from exporters.receipt import Counts, Receipt
 from lake import Lake, LakeError, Snapshot
 from lake.errors import UsageError
-from views.connect import connect, digest, dumps, loads, sources
+from views.connect import connect, digest, dumps, loads, needed, sources
 from views.policy import Policy
 
 RECEIPT_FORMAT = 1
@@ -54,7 +53,6 @@ BLOCK_BYTES = {"sft": 1 << 30, "rag": 1 << 30, "preference": 1 << 28}
 
 _PAIRS = "pair_candidates"
 
-_WORD = re.compile(r"[a-z][a-z0-9_]*")
 
 Progress = Callable[[int, int | None], None]
 
@@ -296,24 +294,12 @@ def _refuse_repeats(dataset: str, ids: np.ndarray) -> None:
         )
 
 
-def needed(sql: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """The sources of some relations and of all that their texts mention, for each that is opened costs time."""
-    found: dict[str, str] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in sql and name not in found:
-            found[name] = sql[name]
-            waiting += _WORD.findall(sql[name])
-    return found
-
-
 class _Relations:
     """The views over one snapshot, for one export."""
 
     def __init__(self, snapshot: Snapshot, plan: _Plan) -> None:
         self._plan = plan
-        sql = needed(plan.sql, (plan.dataset, "considered", "quarantine", "evidence"))
+        sql = needed(f"{plan.dataset} considered quarantine evidence", plan.sql)
         self._snapshot = snapshot
         self._sql = sql
         self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)

@@ -11,6 +11,9 @@ import tempfile
 
 import duckdb
 
+# What DuckDB raises, by a name that the floors above may catch it under.
+EngineError = duckdb.Error
+
 MEMORY_LIMIT = "1GiB"
 SETTINGS = {
     "allow_community_extensions": False,

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from exporters import receipt
-from exporters.export import Options, export, export_all, needed
+from exporters.export import Options, export, export_all
 from lake import Lake, LakeError
 from lake.errors import UnknownRef, UsageError
 from tests.exporters.conftest import NASTY, fill, run, verdict
@@ -352,12 +352,6 @@ def test_tool_calls_are_kept_unchanged(own, tmp_path):
     assert {row["source_run_id"]: json.loads(row["messages"]) for row in table} == {
         run_id: row["messages"] for run_id, row in rows.items()
     }
-
-
-def test_what_is_opened_is_what_is_needed():
-    """The views that are opened are those that a relation's text mentions, and what these mention."""
-    sql = {"a": "select * from b", "b": "select c.x from c", "c": "select 1 as x", "d": "select * from a"}
-    assert needed(sql, ("a", "missing")).keys() == {"a", "b", "c"}
 
 
 KILLED = """

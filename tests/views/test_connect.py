@@ -152,3 +152,10 @@ def test_spark_takes_the_relations():
         if text.startswith("-- One row per "):
             (spark,) = sqlglot.transpile(text, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
             assert sqlglot.parse_one(spark, read="spark"), name
+
+
+def test_what_is_opened_is_what_a_question_needs() -> None:
+    """The relations that a question names come with all that they need in turn, and nothing else."""
+    sql = {"a": "select x from b", "b": "select x from c", "c": "select 1 as x", "d": "select x from a"}
+    assert needed("SELECT * FROM A, missing", sql).keys() == {"a", "b", "c"}
+    assert needed("select 1", sql) == {}
