@@ -39,7 +39,7 @@ def export(
         typer.Option(
             "--shape",
             metavar="SHAPE",
-            help="How a row looks: conversational; for sft also prompt-completion or instruction, for preference plain.",
+            help="How a row looks: conversational; sft also prompt-completion or instruction, preference plain.",
         ),
     ] = None,
     include_partial: Annotated[
