@@ -36,6 +36,7 @@ from views import connect, needed
 from views.query import query
 
 READ_ROWS = 1024
+AHEAD = 64  # runs in hand for each worker, so that one that hangs does not keep the others waiting
 _HERE = Path(__file__).parent
 _ORDINAL = re.compile(r"(?P<base>.*)\.(?P<number>[0-9]+)-(?P<digest>[a-p]{12}|default)")
 
@@ -184,7 +185,7 @@ class _Work:
             try:
                 for row in rows:
                     pending.append(pool.submit(self.asked, scorer, row))
-                    if len(pending) > 2 * scorer.workers:
+                    if len(pending) > AHEAD * scorer.workers:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
