@@ -7,8 +7,10 @@ from cli.reference import replay
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-# What differs from run to run: ids, times, durations.
-VARYING = re.compile(r"[0-9a-f]{14}-[0-9a-f]{32}|[0-9a-f]{32}|\d{4}-\d\d-\d\d \d\d:\d\d:[0-9.]+Z|[0-9.]+ s\b")
+# What differs from run to run: ids, versions (a slow machine commits more often), times, durations.
+VARYING = re.compile(
+    r"[0-9a-f]{14}-[0-9a-f]{32}|[0-9a-f]{32}|(?<=\w=)\d+|\d{4}-\d\d-\d\d \d\d:\d\d:[0-9.]+Z|[0-9.]+ s\b"
+)
 
 
 def lines(page: str) -> list[str]:
