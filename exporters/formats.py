@@ -65,7 +65,10 @@ class _Hashed(io.RawIOBase):
 
     def __init__(self, path: Path | None) -> None:
         super().__init__()
-        self._file = None if path is None else path.open("xb", buffering=0)
+        # Named before it is opened: a file that cannot be opened is closed, too.
+        self._file: io.FileIO | None = None
+        if path is not None:
+            self._file = path.open("xb", buffering=0)
         self._sha256 = hashlib.sha256()
         self._size = 0
 
