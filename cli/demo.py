@@ -5,6 +5,7 @@ Each step is a sentence and a command that the reader can type. Nothing is stage
 
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -87,6 +88,8 @@ def demo(
     for sentence, command in STORY:
         _step(context.find_root().command.main, sentence, command.format(folder.as_posix()))
     say(f"\nThat took {time.monotonic() - began:.0f} s. What to look at next:\n")
+    if shutil.which("lake") is None:
+        say(f"  source {os.path.relpath(sys.prefix)}/bin/activate")
     for line in (
         f"export LAKE_URI={folder.as_posix()}/lake",
         f"head -n 1 {folder.as_posix()}/sets-before/preference/data/*.jsonl",
