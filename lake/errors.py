@@ -5,7 +5,8 @@
     - UnknownRef        no snapshot, name, version or time like this one
   + NotALake            there is no lake at this URI
   + InvalidRows         rows that the kind's schema refuses; nothing was stored
-  + SequenceTooLow      a producer sent a sequence that it has long passed
+  + SequenceTooLow      a producer sent a sequence that it has passed
+    - SequenceTaken     under this sequence it sent other events before
   + Damaged             what is stored is not what was written
   + Contended           other writers won every race for the next version
 """
@@ -45,6 +46,10 @@ class InvalidRows(LakeError):
 
 class SequenceTooLow(LakeError):
     """A producer sent a sequence below the one that the table has recorded for it."""
+
+
+class SequenceTaken(SequenceTooLow):
+    """A producer sent other events under the sequence that the table has recorded for it."""
 
 
 class Damaged(LakeError):

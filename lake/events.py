@@ -293,13 +293,20 @@ def keys_of(ids: pa.Array) -> np.ndarray:
     ids = _one_array(ids) if isinstance(ids, pa.ChunkedArray) else ids
     if len(ids) == 0:
         return np.empty(0, np.uint64)
-    start = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset]
-    text = np.frombuffer(ids.buffers()[2], np.uint8)[start : start + len(ids) * ID_LENGTH].reshape(-1, ID_LENGTH)
+    text = _characters(ids).reshape(-1, ID_LENGTH)
     halves = np.ascontiguousarray(text[:, -32:]).view(np.uint64)
     mixed = halves[:, 0]
     for column in range(1, 4):
         mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + halves[:, column]
     return mixed ^ (mixed >> np.uint64(32))
+
+
+def digest_of(ids: pa.ChunkedArray) -> str:
+    """The sha256 of event ids one after the other: what tells a batch that is sent again from another one."""
+    made = hashlib.sha256()
+    for chunk in ids.chunks:
+        made.update(_characters(chunk).data)
+    return made.hexdigest()
 
 
 def slices(table: pa.Table, limit: int) -> Iterator[pa.Table]:
@@ -310,6 +317,14 @@ def slices(table: pa.Table, limit: int) -> Iterator[pa.Table]:
         yield from slices(table.slice(half), limit)
     elif len(table):
         yield table
+
+
+def _characters(ids: pa.Array) -> np.ndarray:
+    """The characters of event ids, one id after the other, without a copy."""
+    if len(ids) == 0:
+        return np.empty(0, np.uint8)
+    start = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset]
+    return np.frombuffer(ids.buffers()[2], np.uint8)[start : start + len(ids) * ID_LENGTH]
 
 
 def _checked(kind: Kind, rows: pa.Table | pa.RecordBatch) -> pa.Table:

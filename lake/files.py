@@ -1,8 +1,10 @@
 """Files that are written once: where a lake's bytes live, and how they get there for good.
 
-A store holds files under one root and names them by relative paths. `write_new` is the only way to put one: it appears
-whole or not at all, never replaces another, and is on the disk when the call returns. Nothing above this room knows
-whether the root is a folder or an object store; this version has the folder.
+A store holds files under one root and names them by relative paths. `write_new` is how they get there: a file appears
+whole or not at all, never replaces another, and is kept when the call returns. Two files alone are ever replaced (the
+hint that says which checkpoint is the newest) or taken away (by repair and vacuum).
+
+Here is what a store is, and the one that is a folder; object stores are in `bucket`.
 """
 
 import contextlib
@@ -10,90 +12,239 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lake.errors import LakeError, UsageError
+from lake.errors import Damaged, LakeError, UsageError
+
+VERIFY = "run 'lake verify' to see what is touched"
 
 _SAFE_ROOT = re.compile(r"[A-Za-z0-9._/-]+")
 
 
-class Store:
-    """A folder of files that are written once. Picklable; holds no open file."""
+@dataclass(frozen=True)
+class Entry:
+    """A file in a folder of a store: `size` in bytes, `modified` in seconds since 1970 by the store's own clock."""
+
+    name: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file that is known by what it must hold: its name in the store, its size in bytes, its sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Store(ABC):
+    """Files that are written once, under one root. Picklable; holds nothing open. What fails raises LakeError."""
+
+    uri: str
+    """What opens this store again."""
+
+    options: Mapping[str, str] = {}
+    """What an engine needs beside a URL to read there itself."""
+
+    @abstractmethod
+    def write_new(self, name: str, data: bytes | memoryview) -> bool:
+        """Put a file there, for good. Returns False, and changes nothing, if there is one by this name already.
+
+        An error does not mean that nothing happened: the file may be there.
+        """
+
+    @abstractmethod
+    def replace(self, name: str, data: bytes) -> None:
+        """Put a file there, for good, in place of the one by this name."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Take a file away for good, if it is there."""
+
+    @abstractmethod
+    def sync(self, name: str) -> None:
+        """Make sure that a file that is there, by whomever, is kept. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """All bytes of a file. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def entry(self, name: str) -> Entry:
+        """One file's size and age. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def sha256(self, name: str) -> str:
+        """The sha256 of a file's bytes, in hexadecimal. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """The files of a folder in the order of their names, with those that a writer left unfinished."""
+
+    @abstractmethod
+    def url(self, name: str) -> str:
+        """The full address of a file, for the engines that read it themselves, and for people."""
+
+    @abstractmethod
+    def source(self, name: str) -> Any:
+        """What pyarrow reads parts of a file from: a path, or a file object that fetches what is asked for."""
+
+    @abstractmethod
+    def local(self, files: Sequence[Content]) -> list[str]:
+        """Paths on this machine with the contents of these files. Raises Damaged if one is gone or of another size."""
+
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Whether there is nothing under the root, but for files that are still being written."""
+
+    def size(self, name: str) -> int:
+        """The size of a file in bytes. Raises FileNotFoundError."""
+        return self.entry(name).size
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file by this name."""
+        try:
+            self.entry(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names in a folder, sorted, without those of files that are still being written."""
+        yield from (entry.name for entry in self.entries(folder) if not is_scratch(entry.name))
+
+
+def is_scratch(name: str) -> bool:
+    """Whether this is the name of a file that is still being written, or was left when its writer was killed."""
+    return name.startswith(".")
+
+
+class Folder(Store):
+    """A store that is a folder on a local disk."""
 
     def __init__(self, uri: str) -> None:
-        self.root = _local_root(uri)
+        self._root = _local_root(uri)
+        self.uri = str(self._root)
 
-    @property
-    def uri(self) -> str:
-        """What opens this store again, on this machine."""
-        return str(self.root)
+    def url(self, name: str) -> str:
+        """The full path."""
+        return os.path.join(self._root, name)
 
-    def path(self, name: str) -> str:
-        """The full path of a file, for the engines that read it themselves."""
-        return str(self.root / name)
+    def source(self, name: str) -> str:
+        """The full path."""
+        return self.url(name)
 
     def write_new(self, name: str, data: bytes | memoryview) -> bool:
-        """Put a file there, durably. Returns False, and changes nothing, if there is one by this name already."""
-        final = self.root / name
-        with _disk(final):
-            _make_folder(final.parent)
-            scratch = final.with_name(f".{final.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        """As any store; on the disk when this returns."""
+        with self._scratch(name, data) as (scratch, final):
             try:
-                with scratch.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
                 # A link fails where a rename would silently replace.
                 os.link(scratch, final)
                 new = True
             except FileExistsError:
                 new = False
-            finally:
-                scratch.unlink(missing_ok=True)
             # Also when another process has put it there: it may not have come this far.
-            _sync(final.parent)
+            _sync(os.path.dirname(final))
         return new
 
+    def replace(self, name: str, data: bytes) -> None:
+        """As any store; on the disk when this returns."""
+        with self._scratch(name, data) as (scratch, final):
+            os.rename(scratch, final)
+            _sync(os.path.dirname(final))
+
+    def remove(self, name: str) -> None:
+        """As any store; gone from the disk when this returns."""
+        path = self.url(name)
+        with _disk(path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            _sync(os.path.dirname(path))
+
     def sync(self, name: str) -> None:
-        """Bring a file that another library wrote, and its name, onto the disk."""
-        path = self.root / name
+        """Bring a file and its name onto the disk."""
+        path = self.url(name)
         with _disk(path):
             _sync(path)
-            _sync(path.parent)
+            _sync(os.path.dirname(path))
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file. Raises FileNotFoundError."""
-        with _disk(self.root / name):
-            return (self.root / name).read_bytes()
+        """As any store."""
+        path = self.url(name)
+        with _disk(path):
+            return Path(path).read_bytes()
 
-    def exists(self, name: str) -> bool:
-        """Whether there is a file by this name."""
-        with _disk(self.root / name):
-            return (self.root / name).is_file()
-
-    def size(self, name: str) -> int:
-        """The size of a file in bytes. Raises FileNotFoundError."""
-        with _disk(self.root / name):
-            return (self.root / name).stat().st_size
+    def entry(self, name: str) -> Entry:
+        """As any store."""
+        path = self.url(name)
+        with _disk(path):
+            found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileNotFoundError(path)
+        return Entry(os.path.basename(name), found.st_size, found.st_mtime)
 
     def sha256(self, name: str) -> str:
-        """The sha256 of a file's bytes, in hexadecimal. Raises FileNotFoundError."""
-        with _disk(self.root / name), (self.root / name).open("rb") as file:
+        """As any store."""
+        path = self.url(name)
+        with _disk(path), open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def names(self, folder: str) -> Iterator[str]:
-        """The names in a folder, sorted, without those of files that are still being written."""
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """As any store; folders in the folder are passed over."""
+        path = self.url(folder)
+        found = []
+        with _disk(path), contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+            for entry in entries:
+                # Scratch files come and go while the folder is read.
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file(follow_symlinks=False):
+                        about = entry.stat(follow_symlinks=False)
+                        found.append(Entry(entry.name, about.st_size, about.st_mtime))
+        yield from sorted(found, key=lambda entry: entry.name)
+
+    def is_empty(self) -> bool:
+        """As any store; a folder that is not there is empty."""
         try:
-            with _disk(self.root / folder):
-                entries = sorted(os.listdir(self.root / folder))
+            with _disk(self.uri):
+                return all(map(is_scratch, os.listdir(self.uri)))
         except FileNotFoundError:
-            return
-        yield from (entry for entry in entries if not entry.startswith("."))
+            return True
+
+    def local(self, files: Sequence[Content]) -> list[str]:
+        """The files' own paths."""
+        for file in files:
+            try:
+                size = self.size(file.name)
+            except FileNotFoundError:
+                raise Damaged(f"{self.url(file.name)}: this data file is gone", VERIFY) from None
+            if size != file.size:
+                raise Damaged(f"{self.url(file.name)}: {size} bytes where {file.size} were written", VERIFY)
+        return [self.url(file.name) for file in files]
+
+    @contextlib.contextmanager
+    def _scratch(self, name: str, data: bytes | memoryview) -> Iterator[tuple[str, str]]:
+        """A file beside the one that is meant, with its bytes on the disk; and the path of the one that is meant."""
+        final = self.url(name)
+        folder, base = os.path.split(final)
+        scratch = os.path.join(folder, f".{base}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        with _disk(final):
+            _make_folder(folder)
+            try:
+                _write(scratch, data)
+                yield scratch, final
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(scratch)
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def _disk(path: str) -> Iterator[None]:
     """Tell the caller that there is no such file; turn all else that the disk refuses into a LakeError."""
     try:
         yield
@@ -105,17 +256,33 @@ def _disk(path: Path) -> Iterator[None]:
         raise LakeError(f"{path}: {error.strerror or error}", "make room or mend the disk; then try again") from error
 
 
-def _make_folder(folder: Path) -> None:
+def _write(path: str, data: bytes | memoryview) -> None:
+    """Write a new file, and bring its bytes onto the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(folder: str) -> None:
     """Make a folder and those above it, each with its name on the disk."""
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
+    _make_folder(os.path.dirname(folder))
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
+    _sync(os.path.dirname(folder))
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -8,6 +8,7 @@ read again each time: slower, but the memory stays bounded.
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +24,10 @@ READERS = 2
 
 
 class HeldIds:
-    """The ids in a growing set of immutable files, by key. `locate` gives the full path of a file's name."""
+    """The ids in a growing set of immutable files, by key. `source` gives what pyarrow reads a file of a name from."""
 
-    def __init__(self, locate: Callable[[str], str], capacity: int = CAPACITY) -> None:
-        self._locate = locate
+    def __init__(self, source: Callable[[str], Any], capacity: int = CAPACITY) -> None:
+        self._source = source
         self._capacity = capacity
         self._loaded: set[str] = set()
         self._runs: list[np.ndarray] = []
@@ -73,11 +74,10 @@ class HeldIds:
         return keys_of(self._ids(file))
 
     def _ids(self, file: FilePin) -> pa.Array:
-        path = self._locate(file.path)
         try:
-            table = pq.read_table(path, columns=["event_id"], page_checksum_verification=True)
+            table = pq.read_table(self._source(file.path), columns=["event_id"], page_checksum_verification=True)
         except (OSError, pa.ArrowInvalid) as error:
-            raise Damaged(f"{path}: {error}", "run 'lake verify'; nothing was stored") from None
+            raise Damaged(f"{file.path}: {error}", "run 'lake verify'; nothing was stored") from None
         return table.column(0).combine_chunks()
 
     def _confirm(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:

@@ -7,18 +7,21 @@ Nothing outside this floor touches a table.
 import hashlib
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
+from lake.commits import Commit, check_note
 from lake.errors import Damaged, LakeError, NotALake, SequenceTooLow, UnknownRef, UsageError
 from lake.events import KINDS, PIN_ORDER, kind_named, to_table
 from lake.files import Store
-from lake.log import Appended, Commit, Log, Position
+from lake.log import Appended, Log, Position
 from lake.snapshots import ID_LENGTH, Snapshot, manifest_of, scan_files
+from lake.stores import store_at
+from lake.verify import verify_log, verify_states
 
 FORMAT = 1
 SHORTEST_PREFIX = 6
@@ -44,8 +47,8 @@ class Lake:
         self._store = store
         self._logs = {name: Log(store, kind) for name, kind in KINDS.items()}
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Lake.open, (self.uri,)
+    def __reduce__(self) -> tuple[object, tuple[str, Mapping[str, str]]]:
+        return Lake.open, (self.uri, self._store.options)
 
     def __repr__(self) -> str:
         return f"<Lake {self.uri}>"
@@ -56,27 +59,27 @@ class Lake:
         return self._store.uri
 
     @classmethod
-    def create(cls, uri: str, *, exist_ok: bool = False) -> "Lake":
+    def create(cls, uri: str, storage_options: Mapping[str, str] | None = None, *, exist_ok: bool = False) -> "Lake":
         """Create a lake at a URI, with every table. Raises LakeError if something is there already."""
-        store = Store(uri)
+        store = store_at(uri, storage_options)
         marker = _Marker(FORMAT, str(uuid.uuid4()), datetime.now(UTC).isoformat(timespec="seconds"))
         # In this order: another process may be creating the lake, and the marker comes first.
-        if any(store.names("")) and not store.exists("lake.json"):
+        if not store.is_empty() and not store.exists("lake.json"):
             raise LakeError(f"{store.uri}: this folder is not empty and not a lake", "choose another folder")
         if not store.write_new("lake.json", msgspec.json.encode(marker) + b"\n") and not exist_ok:
             raise LakeError(f"{store.uri}: there is a lake here already", "use it as it is, or choose another folder")
-        return cls.open(uri)
+        return cls.open(uri, storage_options)
 
     @classmethod
-    def open(cls, uri: str) -> "Lake":
-        """Open the lake at a URI. Raises NotALake."""
-        store = Store(uri)
+    def open(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> "Lake":
+        """Open the lake at a URI. `storage_options` say how to reach an object store. Raises NotALake."""
+        store = store_at(uri, storage_options)
         try:
             marker = msgspec.json.decode(store.read("lake.json"), type=_Marker)
         except FileNotFoundError:
             raise NotALake(f"{store.uri}: there is no lake here", "run 'lake init', or name one with --lake") from None
         except msgspec.DecodeError as error:
-            raise Damaged(f"{store.uri}/lake.json: {error}", "restore it from a backup") from None
+            raise Damaged(f"{store.url('lake.json')}: {error}", "restore it from a backup") from None
         if marker.format != FORMAT:
             raise NotALake(
                 f"{store.uri}: this lake has format {marker.format}, and this version reads {FORMAT}",
@@ -104,10 +107,11 @@ class Lake:
         `sequence` name this batch: sent again, after any error, it is stored once. `note` is kept in the same commit
         and read back by `position`. When this returns, the events are on the disk.
 
-        Raises InvalidRows, SequenceTooLow, Contended.
+        Raises InvalidRows, SequenceTooLow, SequenceTaken, Contended.
         """
         if not producer.isprintable() or not producer or not 0 <= sequence < 1 << 63:
             raise UsageError("a batch needs a producer's name, in plain text, and a sequence between 0 and 2^63")
+        check_note(note)
         table = to_table(kind_named(kind), rows)
         return self._logs[kind].append(table, producer, sequence, note)
 
@@ -219,19 +223,8 @@ class Lake:
         `deep` reads every file that a snapshot or the newest version needs and compares its sha256.
         """
         for log in self._logs.values():
-            yield from log.verify()
-        seen: set[str] = set()
-        for label, snapshot in self._states():
-            if isinstance(snapshot, LakeError):
-                yield f"{label}: {snapshot.message}"
-                continue
-            gone = [kind for kind, pin in snapshot.tables.items() if not self._logs[kind].holds(pin)]
-            if gone:
-                yield f"{label}: the log no longer has the version of {', '.join(gone)} that was pinned"
-            for problem in snapshot.verify(deep=deep):
-                if problem not in seen:
-                    seen.add(problem)
-                    yield f"{label}: {problem}"
+            yield from verify_log(self._store, log)
+        yield from verify_states(self._logs, self._states(), deep=deep)
 
     def _states(self) -> Iterator[tuple[str, Snapshot | LakeError]]:
         try:

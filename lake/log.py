@@ -1,40 +1,51 @@
 """One table: an append-only log of commits, each of which names the hash of the one before it.
 
-This is the only room that knows Delta. A batch becomes one Parquet file, named by the hash of its bytes and synced;
-then one commit, which lands on exactly the next version or not at all, adds it together with the producer's sequence.
-So a retry is recognised by its sequence, an unknown outcome is looked up in the log rather than guessed, and a version
-that was rolled back, edited or written by someone else breaks the chain.
+This is the only room that knows the deltalake library: it reads tables and works out checkpoints, and puts nothing
+where it stays. A batch becomes Parquet files, named by the hash of their bytes; then one commit, which lands on exactly
+the next version or not at all, adds them together with the producer's sequence. All of these go through the store, so
+they are kept when the append returns. A retry is recognised by its sequence, an unknown outcome is looked up in the log
+rather than guessed, and a version that was rolled back, edited or written by someone else breaks the chain.
 
 Every open reads the table's properties back: the ones below are what keeps old versions readable for good.
 """
 
 import contextlib
 import functools
-import hashlib
-import json
 import random
-import re
 import secrets
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.transaction import AddAction
+from deltalake import CommitProperties, DeltaTable
 
-from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTooLow
-from lake.events import Kind, slices, with_ids
+from lake.commits import (
+    Commit,
+    DataFile,
+    commit_name,
+    commit_of,
+    decode,
+    digest,
+    encode,
+    file_pin,
+    info_of,
+    micros,
+    now,
+    read_commit,
+)
+from lake.datafiles import ENCODERS, once, write
+from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTaken, SequenceTooLow
+from lake.events import Kind, digest_of, slices, with_ids
 from lake.files import Store
 from lake.held import HeldIds
-from lake.snapshots import FILE_NAME, FilePin, TablePin
+from lake.snapshots import FilePin, TablePin
 
 PROPERTIES = {
     "delta.appendOnly": "true",
@@ -46,20 +57,9 @@ PROPERTIES = {
     "delta.dataSkippingStatsColumns": "event_id,recorded_at",
 }
 PATIENCE = 120.0  # seconds of lost races before an append gives up
-ROW_GROUP = 122_880  # rows; what DuckDB reads in one go on one core
 FILE_BYTES = 48 << 20  # of Arrow data in one file, at most; the files of a batch are encoded side by side
-ENCODERS = 2
 
-_COMMIT = re.compile(r"[0-9]{20}\.json")
-
-# Columns worth a dictionary: their values repeat.
-_REPEATING = frozenset(
-    {
-        *("actor", "batch", "category", "kind", "language", "model", "raw_encoding", "reader", "reason", "role"),
-        *("scorer", "scorer_version", "source.file", "split", "stage", "stream", "sub_scores", "target_type"),
-        *("reasons.list.element", "task_id"),
-    }
-)
+_HINT = "_last_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -82,26 +82,15 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Commit:
-    """One entry of the log. `at` never goes back, whatever the clock did; `prev` is the previous entry's sha256."""
-
-    kind: str
-    version: int
-    at: datetime
-    producer: str | None
-    sequence: int | None
-    rows: int
-    prev: str | None
-    operation: str
-
-
-@dataclass(frozen=True)
 class _Batch:
-    """What names a batch: its producer and sequence, and `attempt`, by which one call knows its own commit again."""
+    """What names a batch: its producer and sequence, the digest of its ids in the order in which they came, and
+    `attempt`, by which one call knows its own commit again.
+    """
 
     producer: str
     sequence: int
     note: dict[str, Any]
+    digest: str
     attempt: str
 
 
@@ -112,17 +101,18 @@ class Head:
         self._store = store
         self._kind = kind
         self._known = known
-        self.table = table
+        self._table = table
         self.version: int = table.version()
 
     @functools.cached_property
     def files(self) -> list[FilePin]:
         """The files that this version has, in no order. Raises Damaged."""
-        actions = pa.table(self.table.get_add_actions(flatten=True))
+        actions = pa.table(self._table.get_add_actions(flatten=True))
         paths = actions.column("path").to_pylist()
         new = [row for row, path in enumerate(paths) if path not in self._known]
         for action in actions.take(pa.array(new, pa.int64())).to_pylist():
-            pin = _file_pin(action)
+            said: list[Any] = [action.get(n) for n in ("size_bytes", "num_records", "min.event_id", "max.event_id")]
+            pin = None if None in said else file_pin(action["path"], *said)
             if pin is None:
                 raise Damaged(
                     f"tables/{self._kind.name}: version {self.version} has a file that the lake did not write:"
@@ -133,27 +123,27 @@ class Head:
         return [self._known[path] for path in paths]
 
     def pin(self) -> TablePin:
-        """This version, for a manifest, once it is on the disk. Raises Damaged."""
-        data = _read_commit(self._store, self._kind, self.version)
-        _actions(data, commit_name(self._kind, self.version))
+        """This version, for a manifest, once it is kept for good. Raises Damaged."""
+        data = read_commit(self._store, self._kind, self.version)
+        decode(data, commit_name(self._kind, self.version))
         # Whoever committed it may not have come this far.
         self._store.sync(commit_name(self._kind, self.version))
         return TablePin(
-            table_id=str(self.table.metadata().id),
+            table_id=str(self._table.metadata().id),
             version=self.version,
-            head=_sha256(data),
+            head=digest(data),
             rows=sum(file.rows for file in self.files),
-            schema=msgspec.Raw(self.table.schema().to_json().encode()),
+            schema=msgspec.Raw(self._table.schema().to_json().encode()),
             files=tuple(sorted(self.files, key=lambda file: (file.first_id, file.path))),
         )
 
     def position(self, producer: str) -> Position | None:
         """How far a producer has come, or None if it never committed here."""
-        sequence = self.table.transaction_version(f"sequence:{producer}")
-        version = self.table.transaction_version(f"version:{producer}")
+        sequence = self._table.transaction_version(f"sequence:{producer}")
+        version = self._table.transaction_version(f"version:{producer}")
         if sequence is None or version is None:
             return None
-        info = _info(self._store, self._kind, version)
+        info = info_of(self._store, self._kind, version)
         return Position(sequence, info.get("lake.note") or {}, version)
 
 
@@ -162,30 +152,28 @@ class Log:
 
     def __init__(self, store: Store, kind: Kind) -> None:
         self.kind = kind
+        self.folder = f"tables/{kind.name}"
         self._store = store
-        self._folder = f"tables/{kind.name}"
         self._known: dict[str, FilePin] = {}
-        self._held = HeldIds(lambda name: store.path(f"{self._folder}/{name}"))
+        self._held = HeldIds(lambda name: store.source(f"{self.folder}/{name}"))
 
     def create(self) -> None:
         """Create the table, unless somebody else did a moment ago."""
-        once = CommitProperties(custom_metadata={"lake.time": _now()}, max_commit_retries=0)
-        try:
-            with _delta(f"{self._folder}: cannot be created"):
+        with tempfile.TemporaryDirectory() as scratch:
+            with _delta(f"{self.folder}: cannot be created"):
                 DeltaTable.create(
-                    self._store.path(self._folder),
+                    scratch,
                     schema=self.kind.schema,
-                    mode="ignore",
                     name=self.kind.name,
                     description=f"One row per event: {self.kind.one_row}",
                     configuration=PROPERTIES,
-                    commit_properties=once,
+                    commit_properties=CommitProperties(custom_metadata={"lake.time": now()}),
                 )
-        except LakeError:
-            # That others won the race is as good, whatever deltalake calls it.
-            if not self.exists():
-                raise
-        self._store.sync(commit_name(self.kind, 0))
+            first = Path(scratch, "_delta_log", f"{0:020d}.json").read_bytes()
+        try:
+            self._store.write_new(commit_name(self.kind, 0), first)
+        except LakeError as error:
+            raise LakeError(f"{self.folder}: cannot be created: {error.message}", error.hint) from error
 
     def exists(self) -> bool:
         """Whether the table has been created."""
@@ -193,11 +181,11 @@ class Log:
 
     def head(self, version: int | None = None) -> Head:
         """The table at a version, or at its newest. Raises NotALake, Damaged."""
-        path = self._store.path(self._folder)
+        path = self._store.url(self.folder)
         if not self.exists():
             raise NotALake(f"{path}: there is no table of {self.kind.name} here", "run 'lake init'")
         with _delta(f"{path}: cannot be opened", Damaged, "run 'lake verify'"):
-            table = DeltaTable(path, version=version)
+            table = DeltaTable(path, version=version, storage_options=dict(self._store.options))
         found = table.metadata().configuration
         for name, value in PROPERTIES.items():
             if found.get(name) != value:
@@ -210,11 +198,12 @@ class Log:
     def append(self, table: pa.Table, producer: str, sequence: int, note: dict[str, Any] | None) -> Appended:
         """Commit the events of a table that are not there yet. `table` is what `events.to_table` made.
 
-        Returns when the commit is on the disk. Raises SequenceTooLow, Contended, Damaged.
+        Returns when the commit is kept for good. Raises SequenceTooLow, SequenceTaken, Contended, Damaged.
         """
-        events = _once(with_ids(self.kind, table, f"{producer}@{sequence}"))
-        adds: list[AddAction] | None = None
-        batch = _Batch(producer, sequence, note or {}, secrets.token_hex(8))
+        given = with_ids(self.kind, table, f"{producer}@{sequence}")
+        batch = _Batch(producer, sequence, note or {}, digest_of(given.column("event_id")), secrets.token_hex(8))
+        events = once(given)
+        files: list[DataFile] | None = None
         deadline = time.monotonic() + PATIENCE
         wait = 0.002
         failed: LakeError | None = None
@@ -227,21 +216,94 @@ class Log:
                 raise Contended(f"{self.kind.name}: no commit within {PATIENCE:.0f} s", "try again") from failed
             mask = self._held.held(events.column("event_id").combine_chunks(), head.files)
             if mask.any():
-                events, adds = events.filter(pa.array(~mask)), None
-            if adds is None:
+                events, files = events.filter(pa.array(~mask)), None
+            if files is None:
                 with ThreadPoolExecutor(ENCODERS) as pool:
-                    adds = list(pool.map(self._write, slices(events, FILE_BYTES)))
+                    parts = slices(events, FILE_BYTES)
+                    files = list(pool.map(lambda part: write(self._store, self.folder, part), parts))
             try:
-                self._commit(head, batch, adds, len(events))
+                if self._commit(head, batch, files, len(events)):
+                    return Appended(len(table), len(events), head.version + 1)
             except LakeError as error:
                 # Whether it is committed all the same shows in the log, which the next round reads.
                 if failed is not None and failed.message == error.message and self.head().version == head.version:
                     raise
                 failed = error
-                time.sleep(random.uniform(0, wait))  # noqa: S311 -- jitter, no secret
-                wait = min(wait * 2, 0.25)
-                continue
-            return Appended(len(table), len(events), head.version + 1)
+            time.sleep(random.uniform(0, wait))  # noqa: S311 -- jitter, no secret
+            wait = min(wait * 2, 0.25)
+
+    def commit_after(
+        self,
+        head: Head,
+        info: Mapping[str, Any],
+        *,
+        adds: Sequence[DataFile] = (),
+        removes: Sequence[FilePin] = (),
+        transactions: Mapping[str, int] | None = None,
+        rewrite: bool = False,
+    ) -> bool:
+        """Commit on exactly the version after `head`. False if somebody else has taken it, and nothing happened.
+
+        `info` needs `lake.rows`, by how many rows the table grows. An answer that was lost is looked up; a LakeError
+        means that this failed too, and the commit may be there.
+        """
+        before = read_commit(self._store, self.kind, head.version)
+        last = decode(before, commit_name(self.kind, head.version))["commitInfo"][0]
+        data = encode(
+            {
+                "lake.prev": digest(before),
+                "lake.time": max(now(), micros(last) + 1),
+                "lake.attempt": secrets.token_hex(8),
+                **info,
+            },
+            adds=adds,
+            removes=removes,
+            transactions=transactions,
+            rewrite=rewrite,
+        )
+        version = head.version + 1
+        name = commit_name(self.kind, version)
+        try:
+            ours = self._store.write_new(name, data)
+        except LakeError as error:
+            if not self._is(name, data):
+                raise LakeError(
+                    f"{self.kind.name}: cannot commit: {error.message}",
+                    "mend this, then send it again; nothing of it is stored",
+                ) from error
+            self._store.sync(name)
+            ours = True
+        # A store that asks again after an answer was lost finds its own file there.
+        if not (ours or self._is(name, data)):
+            return False
+        if version % int(PROPERTIES["delta.checkpointInterval"]) == 0:
+            # It saves time and holds nothing of its own: the next one makes up for it.
+            with contextlib.suppress(LakeError):
+                self.checkpoint(version)
+        return True
+
+    def checkpoint(self, version: int, *, afresh: bool = False) -> None:
+        """Keep what the log says at a version in one file; `afresh` from the commits alone, not the last checkpoint.
+
+        deltalake makes it in a folder of its own, so what the table's readers find is whole and kept for good.
+        """
+        log = f"{self.folder}/_delta_log"
+        with tempfile.TemporaryDirectory() as scratch:
+            there = Path(scratch, "_delta_log")
+            there.mkdir()
+            start = 0
+            last = None if afresh else self._last_checkpoint()
+            if last is not None and last <= version:
+                name = f"{last:020d}.checkpoint.parquet"
+                (there / name).write_bytes(self._store.read(f"{log}/{name}"))
+                start = last + 1
+            for number in range(start, version + 1):
+                (there / f"{number:020d}.json").write_bytes(read_commit(self._store, self.kind, number))
+            with _delta(f"{self.folder}: no checkpoint can be made"):
+                DeltaTable(scratch).create_checkpoint()
+            made = f"{version:020d}.checkpoint.parquet"
+            self._store.write_new(f"{log}/{made}", (there / made).read_bytes())
+            self._store.replace(f"{log}/{_HINT}", (there / _HINT).read_bytes())
 
     def commits(self, newest_first: bool = True) -> Iterator[Commit]:
         """The entries of the log."""
@@ -251,17 +313,7 @@ class Log:
 
     def commit(self, version: int) -> Commit:
         """One entry of the log. Raises Damaged."""
-        info = _info(self._store, self.kind, version)
-        return Commit(
-            kind=self.kind.name,
-            version=version,
-            at=datetime.fromtimestamp(_micros(info) / 1e6, UTC),
-            producer=info.get("lake.producer"),
-            sequence=info.get("lake.sequence"),
-            rows=info.get("lake.rows", 0),
-            prev=info.get("lake.prev"),
-            operation=info.get("operation", ""),
-        )
+        return commit_of(self.kind, version, info_of(self._store, self.kind, version))
 
     def version_at(self, moment: datetime) -> int | None:
         """The newest version committed at or before a moment, or None if the table is younger."""
@@ -274,39 +326,10 @@ class Log:
                 high = middle - 1
         return low if low >= 0 else None
 
-    def verify(self) -> Iterator[str]:
-        """What is wrong with the log, a line each; nothing if every link holds and they add up to the files in use."""
-        names = [name for name in self._store.names(f"{self._folder}/_delta_log") if _COMMIT.fullmatch(name)]
-        added: set[str] = set()
-        previous = None
-        for version in range(int(names[-1].removesuffix(".json")) + 1 if names else 1):
-            name = commit_name(self.kind, version)
-            try:
-                data = self._store.read(name)
-                actions = _actions(data, name)
-            except FileNotFoundError:
-                yield f"{name}: missing"
-                previous = None
-                continue
-            except Damaged as error:
-                yield error.message
-                previous = None
-                continue
-            yield from (f"{name}: {problem}" for problem in _problems(version, actions, previous))
-            previous = _sha256(data)
-            added.update(add.get("path", "") for add in actions["add"])
-        try:
-            used = {file.path for file in self.head().files}
-        except LakeError as error:
-            yield error.message
-        else:
-            if used != added:
-                yield f"{self._folder}: the newest version has other files than its commits have added"
-
     def holds(self, pin: TablePin) -> bool:
         """Whether the log still has the version that was pinned, as it was."""
         try:
-            return _sha256(self._store.read(commit_name(self.kind, pin.version))) == pin.head
+            return digest(self._store.read(commit_name(self.kind, pin.version))) == pin.head
         except FileNotFoundError:
             return False
 
@@ -316,165 +339,55 @@ class Log:
                 f"{self.kind.name}: {batch.producer} sent sequence {batch.sequence} after {position.sequence}",
                 "a producer's sequence only rises; was it started twice?",
             )
-        info = _info(self._store, self.kind, position.version)
+        info = info_of(self._store, self.kind, position.version)
+        # A commit of an older version of the lake does not say what it was asked to hold.
+        if info.get("lake.batch", batch.digest) != batch.digest:
+            raise SequenceTaken(
+                f"{self.kind.name}: {batch.producer} sent other events as sequence {batch.sequence} before",
+                "send these under the next sequence; was the producer started twice?",
+            )
         # Whoever committed it, this call in vain or a process that was killed, may not have come this far.
         self._store.sync(commit_name(self.kind, position.version))
         if info.get("lake.attempt") != batch.attempt:
             return Appended(offered, 0, None, repeated=True)
         return Appended(offered, info["lake.rows"], position.version)
 
-    def _commit(self, head: Head, batch: _Batch, adds: Sequence[AddAction], rows: int) -> None:
-        """Commit on exactly the version after `head`. Raises LakeError, which does not mean that nothing happened."""
-        before = _read_commit(self._store, self.kind, head.version)
-        info = _actions(before, commit_name(self.kind, head.version))["commitInfo"][0]
-        # Each writer syncs the commit that it builds on, so that what is on the disk has no gap.
-        self._store.sync(commit_name(self.kind, head.version))
-        metadata = {
-            "lake.prev": _sha256(before),
-            "lake.time": max(_now(), _micros(info) + 1),
-            "lake.producer": batch.producer,
-            "lake.sequence": batch.sequence,
-            "lake.rows": rows,
-            "lake.attempt": batch.attempt,
-            "lake.note": batch.note,
-        }
-        transactions = [
-            Transaction(f"sequence:{batch.producer}", batch.sequence),
-            Transaction(f"version:{batch.producer}", head.version + 1),
-        ]
-        with _delta(f"{self.kind.name}: cannot commit", hint="mend this, then send it again; nothing of it is stored"):
-            head.table.create_write_transaction(
-                [*adds],
-                "append",
-                head.table.schema(),
-                commit_properties=CommitProperties(
-                    custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions
-                ),
-            )
-        self._store.sync(commit_name(self.kind, head.version + 1))
-        # A checkpoint that is half on the disk would keep the table from opening.
-        for name in (f"{head.version + 1:020d}.checkpoint.parquet", "_last_checkpoint"):
-            with contextlib.suppress(FileNotFoundError):
-                self._store.sync(f"{self._folder}/_delta_log/{name}")
+    def _commit(self, head: Head, batch: _Batch, files: Sequence[DataFile], rows: int) -> bool:
+        return self.commit_after(
+            head,
+            {
+                "lake.producer": batch.producer,
+                "lake.sequence": batch.sequence,
+                "lake.rows": rows,
+                "lake.batch": batch.digest,
+                "lake.attempt": batch.attempt,
+                "lake.note": batch.note,
+            },
+            adds=files,
+            transactions={
+                f"sequence:{batch.producer}": batch.sequence,
+                f"version:{batch.producer}": head.version + 1,
+            },
+        )
 
-    def _write(self, events: pa.Table) -> AddAction:
-        data = _parquet(events)
-        digest = _sha256(data)
-        name = f"{digest}.parquet"
-        path = f"{self._folder}/{name}"
-        if not self._store.write_new(path, data) and self._store.sha256(path) != digest:
-            raise Damaged(f"{path}: its bytes are not those that were written", "move it away; then send it again")
-        return AddAction(name, len(data), {}, int(time.time() * 1000), True, _stats(events))
+    def _is(self, name: str, data: bytes) -> bool:
+        try:
+            return self._store.read(name) == data
+        except FileNotFoundError:
+            return False
+
+    def _last_checkpoint(self) -> int | None:
+        try:
+            return msgspec.json.decode(self._store.read(f"{self.folder}/_delta_log/{_HINT}"), type=_Hint).version
+        except (FileNotFoundError, msgspec.DecodeError):
+            # From the commits, then: it takes longer, and makes the hint good again.
+            return None
 
 
-def commit_name(kind: Kind, version: int) -> str:
-    """Where a commit's JSON is, in the lake's store."""
-    return f"tables/{kind.name}/_delta_log/{version:020d}.json"
+class _Hint(msgspec.Struct):
+    """`_last_checkpoint`: which checkpoint is the newest, or was a moment ago (Delta's protocol)."""
 
-
-def _once(events: pa.Table) -> pa.Table:
-    """The table without the second and later events of one id."""
-    keys = pc.dictionary_encode(events.column("event_id").combine_chunks()).indices
-    _, first = np.unique(np.asarray(keys), return_index=True)
-    if len(first) == len(events):
-        return events
-    mask = np.zeros(len(events), bool)
-    mask[first] = True
-    return events.filter(pa.array(mask))
-
-
-def _parquet(events: pa.Table) -> memoryview:
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        events,
-        sink,
-        row_group_size=ROW_GROUP,
-        compression="zstd",
-        use_dictionary=[path for path in _leaves(events.schema) if path in _REPEATING],
-        write_statistics=["event_id", "recorded_at"],
-        write_page_checksum=True,
-    )
-    return memoryview(sink.getvalue())
-
-
-def _leaves(schema: pa.Schema) -> Iterator[str]:
-    for field in schema:
-        if pa.types.is_struct(field.type):
-            yield from (f"{field.name}.{field.type.field(i).name}" for i in range(field.type.num_fields))
-        elif pa.types.is_list(field.type):
-            yield f"{field.name}.list.element"
-        else:
-            yield field.name
-
-
-def _stats(events: pa.Table) -> str:
-    """Delta's per-file statistics, of the two columns by which files are skipped."""
-    ids = pc.min_max(events.column("event_id")).as_py()
-    times = pc.min_max(events.column("recorded_at")).as_py()
-    lowest, highest = {"event_id": ids["min"]}, {"event_id": ids["max"]}
-    if times["min"] is not None:
-        lowest["recorded_at"], highest["recorded_at"] = (_iso(times[end]) for end in ("min", "max"))
-    nulls = {name: events.column(name).null_count for name in ("event_id", "recorded_at")}
-    return json.dumps({"numRecords": len(events), "minValues": lowest, "maxValues": highest, "nullCount": nulls})
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _file_pin(action: dict[str, Any]) -> FilePin | None:
-    """What an add action says of a file, or None if it is not one that the lake writes."""
-    said: list[Any] = [action.get(name) for name in ("size_bytes", "num_records", "min.event_id", "max.event_id")]
-    if None in said or not re.fullmatch(FILE_NAME, action["path"]):
-        return None
-    size, rows, low, high = said
-    return FilePin(action["path"], size, rows, action["path"].removesuffix(".parquet"), low, high)
-
-
-def _read_commit(store: Store, kind: Kind, version: int) -> bytes:
-    """The bytes of a commit. Raises Damaged."""
-    try:
-        return store.read(commit_name(kind, version))
-    except FileNotFoundError:
-        raise Damaged(f"{commit_name(kind, version)}: this commit is missing", "run 'lake verify'") from None
-
-
-def _info(store: Store, kind: Kind, version: int) -> dict[str, Any]:
-    """What a commit says of itself. Raises Damaged."""
-    return _actions(_read_commit(store, kind, version), commit_name(kind, version))["commitInfo"][0]
-
-
-def _actions(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
-    """A commit's actions by their type; there is always a commitInfo. Raises Damaged."""
-    found: dict[str, list[dict[str, Any]]] = {"commitInfo": [], "add": []}
-    try:
-        for line in data.splitlines():
-            for action, content in msgspec.json.decode(line, type=dict[str, dict[str, Any]]).items():
-                found.setdefault(action, []).append(content)
-    except msgspec.DecodeError as error:
-        raise Damaged(f"{name}: not a commit: {error}", "run 'lake verify'") from None
-    if not found["commitInfo"]:
-        raise Damaged(f"{name}: not a commit: there is no commitInfo in it", "run 'lake verify'")
-    return found
-
-
-def _problems(version: int, actions: dict[str, list[dict[str, Any]]], previous: str | None) -> Iterator[str]:
-    """What is wrong with a commit after another of this sha256."""
-    info = actions["commitInfo"][0]
-    if version == 0:
-        return
-    if not info.keys() >= {"lake.prev", "lake.rows"} or not actions.keys() <= {"commitInfo", "add", "txn"}:
-        yield "not written by the lake"
-        return
-    if previous is not None and info["lake.prev"] != previous:
-        yield f"does not follow version {version - 1} as it is now"
-    if sum(json.loads(add.get("stats") or "{}").get("numRecords", 0) for add in actions["add"]) != info["lake.rows"]:
-        yield "has other rows than were committed"
-
-
-def _micros(info: dict[str, Any]) -> int:
-    """When a commit was made, in microseconds since 1970: the lake's own rising time, or Delta's milliseconds."""
-    return int(info.get("lake.time") or info["timestamp"] * 1000)
+    version: Annotated[int, msgspec.Meta(ge=0)]
 
 
 @contextlib.contextmanager
@@ -489,11 +402,3 @@ def _delta(what: str, error: type[LakeError] = LakeError, hint: str | None = Non
         if first.startswith("Forked process"):
             raise LakeError(f"{what}: this process is a fork of one that used a lake", "start it by spawn") from cause
         raise error(f"{what}: {first}", hint) from cause
-
-
-def _sha256(data: bytes | memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

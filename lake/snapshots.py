@@ -17,11 +17,13 @@ import pyarrow.dataset as ds
 
 from lake.errors import Damaged, UsageError
 from lake.events import PIN_ORDER, Kind, kind_named
-from lake.files import Store
+from lake.files import VERIFY, Content, Store
 
 ID_LENGTH = 32
 BATCH_ROWS = 16_384
-FILE_NAME = r"\A[0-9a-f]{64}\.parquet\Z"  # no other file is ever opened, whatever a manifest or a log says
+FILE_NAME = (
+    r"\A[0-9a-f]{64}(-[0-9a-f]{8})?\.parquet\Z"  # no other file is ever opened, whatever a manifest or a log says
+)
 
 
 class FilePin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,8 +99,12 @@ class Snapshot:
         return sum(file.rows for file in self._files(kind))
 
     def paths(self, kind: str) -> list[str]:
-        """The full paths of a kind's Parquet files. Raises Damaged if one is missing or has another size."""
+        """Paths on this machine of a kind's Parquet files. Raises Damaged if one is missing or has another size."""
         return paths_of(self._store, kind, self._files(kind))
+
+    def urls(self, kind: str) -> list[str]:
+        """The full addresses of a kind's Parquet files, for another engine to read."""
+        return [self._store.url(f"tables/{kind}/{file.path}") for file in self._files(kind)]
 
     def scan(self, kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The events of a kind, batch by batch in stored order, each page checked against its checksum."""
@@ -123,23 +129,9 @@ class Snapshot:
         return self.tables[kind].files if kind in self.tables else ()
 
 
-_VERIFY = "run 'lake verify' to see what is touched"
-
-
 def paths_of(store: Store, kind: str, files: Sequence[FilePin]) -> list[str]:
-    """The full paths of a kind's files. Raises Damaged if one is missing or has another size."""
-    paths = []
-    for file in files:
-        name = f"tables/{kind}/{file.path}"
-        path = store.path(name)
-        try:
-            size = store.size(name)
-        except FileNotFoundError:
-            raise Damaged(f"{path}: this data file is gone", _VERIFY) from None
-        if size != file.size:
-            raise Damaged(f"{path}: {size} bytes where {file.size} were written", _VERIFY)
-        paths.append(path)
-    return paths
+    """Paths on this machine of a kind's files. Raises Damaged if one is missing or has another size."""
+    return store.local([Content(f"tables/{kind}/{file.path}", file.size, file.sha256) for file in files])
 
 
 def scan_files(
@@ -159,7 +151,7 @@ def _batches(paths: list[str], kind: Kind, columns: list[str]) -> Iterator[pa.Re
             columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
         )
     except (OSError, pa.ArrowInvalid) as error:
-        raise Damaged(f"{kind.name}: {error}", _VERIFY) from None
+        raise Damaged(f"{kind.name}: {error}", VERIFY) from None
 
 
 def _columns(kind: Kind, columns: Sequence[str] | None) -> pa.Schema:

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from lake.errors import LakeError, UsageError
-from lake.files import Store
+from lake.files import Folder
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "root"))
+def store(tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path / "root"))
 
 
-def everything(store: Store) -> list[str]:
+def everything(store: Folder) -> list[str]:
     """Every file under the root, hidden ones too."""
-    return sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(Path(store.uri))) for path in Path(store.uri).rglob("*") if path.is_file())
 
 
 def test_a_file_reads_back_as_it_was_written(store):
@@ -63,15 +63,15 @@ def test_of_many_writers_one_wins(store):
         assert len(winners) == 1
         assert store.read("same") == bytes([winners[0]]) * 100_000
         assert everything(store) == ["same"]
-        (store.root / "same").unlink()
+        (Path(store.uri) / "same").unlink()
 
 
 def test_a_killed_writer_leaves_nothing_that_counts(store):
     """What a process was writing when it was killed is no file of the store."""
     program = (
-        "import os, sys; from lake.files import Store; import lake.files;"
+        "import os, sys; from lake.files import Folder; import lake.files;"
         "lake.files.os.link = lambda *_: os._exit(9);"
-        "Store(sys.argv[1]).write_new('folder/name', b'half')"
+        "Folder(sys.argv[1]).write_new('folder/name', b'half')"
     )
     done = subprocess.run([sys.executable, "-c", program, store.uri], cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == 9
@@ -85,9 +85,9 @@ def test_a_full_disk_is_one_clean_error_and_no_file(store):
     program = """
 import resource, sys
 from lake.errors import LakeError
-from lake.files import Store
+from lake.files import Folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-store = Store(sys.argv[1])
+store = Folder(sys.argv[1])
 try:
     store.write_new("big", bytes(2000))
 except LakeError as error:
@@ -99,13 +99,13 @@ print(store.write_new("big", bytes(2000)))
     done = subprocess.run(
         [sys.executable, "-c", program, store.uri], cwd=root, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{store.path('big')}: File too large | make room or mend the disk; then try again\nTrue\n"
+    assert done.stdout == f"{store.url('big')}: File too large | make room or mend the disk; then try again\nTrue\n"
     assert everything(store) == ["big"]
 
 
 def test_what_the_disk_refuses_is_a_lake_error(store):
     """A folder where a file should be, and a file where a folder should be, end in a LakeError."""
-    (store.root / "folder").mkdir(parents=True)
+    (Path(store.uri) / "folder").mkdir(parents=True)
     with pytest.raises(LakeError, match="folder: Is a directory"):
         store.read("folder")
     store.write_new("file", b"")
@@ -125,16 +125,16 @@ def test_a_missing_file_is_told_apart(store):
 
 
 def test_names_are_sorted_and_hide_what_is_being_written(store):
-    """The files of a folder, in order, without those that begin with a dot."""
+    """The files of a folder, in order, without folders and those that begin with a dot."""
     for name in ("b", "a", "c/d"):
         store.write_new(name, b"")
-    (store.root / ".half.tmp").write_bytes(b"")
-    assert list(store.names("")) == ["a", "b", "c"]
+    (Path(store.uri) / ".half.tmp").write_bytes(b"")
+    assert list(store.names("")) == ["a", "b"]
 
 
 def test_a_store_travels_between_processes(store):
     """A store pickles to the same root."""
-    assert pickle.loads(pickle.dumps(store)).root == store.root
+    assert pickle.loads(pickle.dumps(store)).uri == store.uri
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_store_travels_between_processes(store):
 def test_awkward_roots_are_refused(tmp_path, name, scheme):
     """A path that some engine would read as another one is refused, and the message shows the character."""
     with pytest.raises(UsageError, match="may not contain") as caught:
-        Store(f"{scheme}{tmp_path}/{name}")
+        Folder(f"{scheme}{tmp_path}/{name}")
     assert "\n" not in str(caught.value)
 
 
@@ -170,20 +170,20 @@ def test_awkward_roots_are_refused(tmp_path, name, scheme):
 def test_unknown_schemes_are_refused(uri):
     """What this version cannot reach it does not take for a folder."""
     with pytest.raises(UsageError, match="cannot be opened by this version"):
-        Store(uri)
+        Folder(uri)
 
 
 @pytest.mark.parametrize("uri", ["file://host/lake", "file://", "file://[", "file://localhost.example/x"])
 def test_a_file_address_names_no_host(uri):
     """An address of another machine's file is refused."""
     with pytest.raises(UsageError, match="names no host"):
-        Store(uri)
+        Folder(uri)
 
 
 def test_an_empty_address_is_refused():
     """An empty setting does not mean the current folder."""
     with pytest.raises(UsageError, match="may not be empty"):
-        Store("")
+        Folder("")
 
 
 def test_one_folder_has_one_address(tmp_path, monkeypatch):
@@ -191,4 +191,4 @@ def test_one_folder_has_one_address(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = os.path.realpath(tmp_path) + "/lake"
     same = ["lake", "./lake", root, f"file://{root}", f"file://localhost{root}", f"/{root}", "x/../lake", f"{root}/"]
-    assert {Store(uri).uri for uri in same} == {root}
+    assert {Folder(uri).uri for uri in same} == {root}

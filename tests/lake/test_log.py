@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction
 
-from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTooLow
-from lake.files import Store
-from lake.log import PROPERTIES, Appended, Log, commit_name
+from lake.commits import commit_name
+from lake.datafiles import ADOPTED_WITHIN
+from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTaken, SequenceTooLow
+from lake.files import Folder
+from lake.log import PROPERTIES, Appended, Log
+from lake.verify import verify_log
 from tests.lake.rows import evidence, much_evidence
 from tests.lake.writers import (
     KIND,
@@ -32,7 +35,7 @@ from tests.lake.writers import (
 
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
-    log = Log(Store(str(tmp_path / "lake")), KIND)
+    log = Log(Folder(str(tmp_path / "lake")), KIND)
     log.create()
     return log
 
@@ -47,6 +50,10 @@ def folder(log: Log) -> Path:
 
 def commit_path(log: Log, version: int) -> Path:
     return Path(root_of(log)) / commit_name(KIND, version)
+
+
+def problems(log: Log) -> list[str]:
+    return list(verify_log(log._store, log))
 
 
 def runs(log: Log) -> list[str]:
@@ -69,7 +76,7 @@ def test_a_batch_lands_on_the_next_version(log):
     ]
     assert log.commit(0).operation == "CREATE TABLE"
     assert sorted(runs(log)) == ["a", "b", "c"]
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
 def test_a_position_moves_with_its_data(log):
@@ -136,7 +143,7 @@ def test_a_large_batch_is_several_files_in_one_commit(log, monkeypatch):
     assert send(log, much_evidence(0, 3000)) == Appended(3000, 3000, 1)
     assert len(log.head().files) > 5
     assert sorted(map(int, runs(log))) == list(range(3000))
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
 # again
@@ -148,6 +155,16 @@ def test_a_batch_sent_again_is_recognised(log):
     for again in (log, opened(root_of(log))):
         assert send(again, evidence("a")) == Appended(1, 0, None, repeated=True)
     assert log.head().version == 1
+
+
+def test_other_events_under_the_same_sequence_are_refused(log):
+    """A sequence names one batch: with other events under it nothing is stored, and the caller learns so."""
+    send(log, evidence("a", "b"))
+    for rows in (evidence("a"), evidence("b", "a"), evidence("a", "c"), []):
+        with pytest.raises(SequenceTaken, match="p sent other events as sequence 1 before"):
+            send(opened(root_of(log)), rows)
+    assert send(log, evidence("a", "b")).repeated
+    assert sorted(runs(log)) == ["a", "b"]
 
 
 def test_a_lower_sequence_is_refused(log):
@@ -171,7 +188,7 @@ def test_a_day_sent_again_adds_nothing(log):
     assert sorted(log.head().files, key=str) == sorted(before, key=str)
 
 
-class Forgetful(Store):
+class Forgetful(Folder):
     """A store whose n-th call of a method fails after it was done: the answer is lost."""
 
     def __init__(self, uri: str, method: str, number: int) -> None:
@@ -215,7 +232,7 @@ def test_a_lost_answer_makes_no_second_event(log, method, number):
     assert again.repeated or done is None
     assert sorted(runs(log)) == ["a", "b", "z"]
     assert log.head().version == 2
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
 class Intruded(Forgetful):
@@ -231,17 +248,28 @@ class Intruded(Forgetful):
 
 def test_a_lost_answer_is_found_under_later_commits(log):
     """Our commit landed, its answer was lost, and others have committed since: we still learn that it is ours."""
-    store = Intruded(root_of(log), "sync", 2)
+    store = Intruded(root_of(log), "write_new", 2)
     assert send(Log(store, KIND), evidence("a")) == Appended(1, 1, 1)
     assert [commit.producer for commit in log.commits()] == ["other", "p", None]
     assert sorted(runs(log)) == ["a", "third"]
 
 
+class Full(Folder):
+    """A store with no room for a commit."""
+
+    def write_new(self, name: str, data: bytes | memoryview) -> bool:
+        if "_delta_log" in name:
+            raise LakeError("no room")
+        return super().write_new(name, data)
+
+
 def test_what_keeps_failing_is_an_error(log):
     """A commit that cannot be made ends in the error, soon, and nothing of the batch counts."""
-    with pytest.raises(LakeError, match="cannot commit"):
-        send(log, evidence("a"), note={"what": object()})
+    unlucky = Log(Full(root_of(log)), KIND)
+    with pytest.raises(LakeError, match="evidence: cannot commit: no room"):
+        send(unlucky, evidence("a"))
     assert log.head().version == 0
+    assert send(log, evidence("a")).added == 1
 
 
 # races
@@ -253,13 +281,13 @@ def test_a_stale_head_commits_nothing(log):
     other = log.head()
     from_first = CommitProperties(max_commit_retries=0, app_transactions=[Transaction("a", 1)])
     from_second = CommitProperties(max_commit_retries=0, app_transactions=[Transaction("b", 1)])
-    head.table.create_write_transaction([], "append", head.table.schema(), commit_properties=from_first)
+    head._table.create_write_transaction([], "append", head._table.schema(), commit_properties=from_first)
     with pytest.raises(Exception, match=r"(?i)transaction|retries"):
-        other.table.create_write_transaction([], "append", other.table.schema(), commit_properties=from_second)
+        other._table.create_write_transaction([], "append", other._table.schema(), commit_properties=from_second)
     assert log.head().version == 1
 
 
-class Overtaken(Store):
+class Overtaken(Folder):
     """A store in which another producer commits while a batch's file is being written."""
 
     rounds = 0
@@ -276,10 +304,10 @@ def test_who_is_overtaken_looks_again(log):
     done = send(Log(Overtaken(root_of(log)), KIND), evidence("ours1", "ours2", "ours3", "ours4"))
     assert done == Appended(offered=4, added=1, version=4)
     assert sorted(runs(log)) == ["ours1", "ours2", "ours3", "ours4", "theirs1", "theirs2", "theirs3"]
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
-class Hopeless(Store):
+class Hopeless(Folder):
     """A store in which another producer commits each time that somebody looks at what is to be followed."""
 
     def read(self, name: str) -> bytes:
@@ -304,7 +332,7 @@ def test_many_writers_all_get_their_events_in(log):
     wanted = [f"{name}-{number}" for name in (*names, "shared") for number in range(count)]
     assert sorted(runs(log)) == sorted(wanted)
     assert log.head().version == len(names) * count
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
 def test_one_batch_from_many_processes_is_one_commit(log):
@@ -322,7 +350,7 @@ def test_a_table_created_by_many_is_one_table(tmp_path):
     actions = [line for v in range(7) for line in commit_path(log, v).read_text().splitlines() if '"metaData"' in line]
     assert len(actions) == 1
     assert sorted(runs(log)) == list("012345")
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
 def test_two_writers_of_the_same_events_one_of_them_killed(log):
@@ -348,7 +376,7 @@ def test_two_writers_of_the_same_events_one_of_them_killed(log):
         assert worker.exitcode == 0
     assert sorted(map(int, runs(log))) == list(range(SAME))
     assert log.head().position("unlucky").note == log.head().position("steady").note == {"next": SAME}
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
 def test_kills_lose_no_acknowledged_batch_and_halve_none(log):
@@ -368,7 +396,7 @@ def test_kills_lose_no_acknowledged_batch_and_halve_none(log):
     last = log.head().position("victim").sequence
     assert sorted(runs(log)) == sorted(f"{n}-{i}" for n in range(last + 1) for i in range(n % 7 + 1))
     assert log.head().version == last + 1
-    assert list(log.verify()) == []
+    assert problems(log) == []
 
 
 # properties
@@ -376,7 +404,7 @@ def test_kills_lose_no_acknowledged_batch_and_halve_none(log):
 
 def test_the_properties_are_what_keeps_old_versions(log):
     """The table has each property as it must be."""
-    assert PROPERTIES.items() <= log.head().table.metadata().configuration.items()
+    assert PROPERTIES.items() <= log.head()._table.metadata().configuration.items()
 
 
 @pytest.mark.parametrize(
@@ -398,7 +426,7 @@ def test_a_changed_property_is_refused(log, name, value):
         log.head()
     with pytest.raises(Damaged, match=name):
         send(log, evidence("b"), "p", 2)
-    assert any(name in problem for problem in log.verify())
+    assert any(name in problem for problem in problems(log))
     assert name in PROPERTIES
 
 
@@ -432,7 +460,7 @@ def test_a_time_means_the_log_s_own_order(log, monkeypatch):
     for number, jump in enumerate((0, 30 * day, -60 * day, -60 * day, 0, day)):
         clock += jump
         now = clock
-        monkeypatch.setattr("lake.log._now", lambda now=now: now)
+        monkeypatch.setattr("lake.log.now", lambda now=now: now)
         send(log, evidence(str(number)), "p", number)
     times = [commit.at for commit in log.commits(newest_first=False)]
     assert times == sorted(set(times))
@@ -468,13 +496,13 @@ def test_an_edited_commit_shows(told):
     """A commit that was edited no longer carries the one after it."""
     path = commit_path(told, 3)
     path.write_text(path.read_text().replace('"lake.sequence":2', '"lake.sequence":1'))
-    assert list(told.verify()) == [f"{commit_name(KIND, 4)}: does not follow version 3 as it is now"]
+    assert problems(told) == [f"{commit_name(KIND, 4)}: does not follow version 3 as it is now"]
 
 
 def test_a_missing_commit_shows(told):
     """A commit that is gone is named."""
     commit_path(told, 3).unlink()
-    assert f"{commit_name(KIND, 3)}: missing" in list(told.verify())
+    assert f"{commit_name(KIND, 3)}: missing" in problems(told)
     with pytest.raises(Damaged, match="this commit is missing"):
         told.commit(3)
 
@@ -483,7 +511,7 @@ def test_a_missing_commit_shows(told):
 def test_a_torn_last_commit_shows(told, damage):
     """What a power failure leaves of a commit is named, and neither pinned nor built upon."""
     commit_path(told, 6).write_bytes(damage)
-    assert commit_name(KIND, 6) in "\n".join(told.verify())
+    assert commit_name(KIND, 6) in "\n".join(problems(told))
     with pytest.raises(Damaged):
         told.head().pin()
     with pytest.raises(LakeError):
@@ -495,21 +523,20 @@ def test_a_commit_cut_between_its_lines_shows(told):
     """A commit of which only the first lines are left has not the rows that it says."""
     path = commit_path(told, 6)
     path.write_text("".join(line for line in path.read_text().splitlines(True) if '"add"' not in line))
-    assert f"{commit_name(KIND, 6)}: has other rows than were committed" in list(told.verify())
+    assert f"{commit_name(KIND, 6)}: has other rows than were committed" in problems(told)
 
 
 def test_a_foreign_commit_shows(told):
     """A commit by another program is named, though Delta itself finds nothing wrong with it."""
     table = DeltaTable(str(folder(told)))
     table.create_write_transaction([], "append", table.schema())
-    assert list(told.verify()) == [f"{commit_name(KIND, 7)}: not written by the lake"]
+    assert problems(told) == [f"{commit_name(KIND, 7)}: not written by the lake"]
 
 
 def test_a_restore_shows(told):
     """A table that another program set back to an earlier version is named, append-only or not."""
     DeltaTable(str(folder(told))).restore(2)
-    assert f"{commit_name(KIND, 7)}: not written by the lake" in list(told.verify())
-    assert any("other files than its commits have added" in problem for problem in told.verify())
+    assert f"{commit_name(KIND, 7)}: not written by the lake" in problems(told)
 
 
 def test_a_foreign_file_is_not_opened(told):
@@ -523,19 +550,34 @@ def test_a_foreign_file_is_not_opened(told):
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         with pytest.raises(Damaged, match="a file that the lake did not write"):
             _ = told.head().files
-        assert any("did not write" in problem for problem in told.verify())
+        assert any("did not write" in problem for problem in problems(told))
 
 
 def test_a_file_that_was_there_already_must_be_whole(log):
-    """A data file left by an attempt that failed is used again if it is whole, and refused if it is not."""
+    """A data file left by an attempt that failed is not used if it is not whole; the events are stored beside it."""
     broken = Log(Forgetful(root_of(log), "write_new", 1), KIND)
     with pytest.raises(LakeError, match="the answer was lost"):
         send(broken, evidence("a"))
     (part,) = folder(log).glob("*.parquet")
     whole = part.read_bytes()
     part.write_bytes(whole[:-1])
-    with pytest.raises(Damaged, match="not those that were written"):
-        send(log, evidence("a"))
-    part.write_bytes(whole)
     assert send(log, evidence("a")) == Appended(1, 1, 1)
+    (stored,) = log.head().files
+    assert stored.path != part.name
+    assert stored.path.startswith(stored.sha256)
+    part.write_bytes(whole)
+    assert send(log, evidence("a"), "p", 2).added == 0
+    assert runs(log) == ["a"]
+
+
+@pytest.mark.parametrize(("age", "used"), [(0, True), (ADOPTED_WITHIN + 60, False)])
+def test_a_file_that_may_be_tidied_away_is_not_counted_on(log, age, used):
+    """A whole file that an attempt left is used again while it is young; later, repair may be about to remove it."""
+    broken = Log(Forgetful(root_of(log), "write_new", 1), KIND)
+    with pytest.raises(LakeError, match="the answer was lost"):
+        send(broken, evidence("a"))
+    (part,) = folder(log).glob("*.parquet")
+    os.utime(part, (time.time() - age,) * 2)
+    send(log, evidence("a"))
+    assert (log.head().files[0].path == part.name) is used
     assert runs(log) == ["a"]

@@ -18,7 +18,7 @@ import pytest
 from lake import Lake, Snapshot
 from lake.errors import Damaged, UnknownRef, UsageError
 from lake.events import KINDS, PIN_ORDER
-from lake.files import Store
+from lake.files import Folder
 from lake.snapshots import BATCH_ROWS, ID_LENGTH
 from tests.lake.rows import evidence, much_evidence, scores
 from tests.lake.writers import WORKERS, write_pairs
@@ -98,7 +98,7 @@ def test_a_kind_that_is_younger_reads_as_no_rows(lake, pinned):
     """A snapshot from before a kind was known has none of it."""
     told = json.loads(pinned.manifest)
     del told["tables"]["retractions"]
-    older = Snapshot(Store(lake.uri), json.dumps(told).encode())
+    older = Snapshot(Folder(lake.uri), json.dumps(told).encode())
     assert older.read("retractions") == KINDS["retractions"].schema.empty_table()
     assert older.rows("evidence") == 3
 
@@ -302,7 +302,7 @@ def test_a_manifest_of_a_later_version_is_told(lake):
     """A manifest that says more than this version knows is not half understood."""
     for later in ({"format": 1, "tables": {}, "signature": "x"}, {"format": 2, "tables": {}}):
         with pytest.raises(Damaged, match=r"signature|format"):
-            Snapshot(Store(lake.uri), msgspec.json.encode(later))
+            Snapshot(Folder(lake.uri), msgspec.json.encode(later))
 
 
 def test_a_pinned_file_that_is_gone_or_cut_is_told(lake, pinned):
@@ -357,13 +357,13 @@ def test_the_manifest_and_pyarrow_are_enough(pinned):
     """In a process of its own, the reader gives the rows without duckdb, and calls nothing of deltalake."""
     program = """
 import sys
-from lake.files import Store
+from lake.files import Folder
 from lake.snapshots import Snapshot
 import deltalake
 def refuse(*_, **__): raise AssertionError("deltalake was called")
 deltalake.DeltaTable.__init__ = refuse
 with open(f"{sys.argv[1]}/snapshots/{sys.argv[2]}.json", "rb") as file:
-    snapshot = Snapshot(Store(sys.argv[1]), file.read())
+    snapshot = Snapshot(Folder(sys.argv[1]), file.read())
 print(sorted(snapshot.read("evidence", ["run_id"])["run_id"].to_pylist()), "duckdb" in sys.modules)
 """
     given = [sys.executable, "-c", program, pinned.root, pinned.id]

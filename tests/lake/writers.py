@@ -6,7 +6,7 @@ from multiprocessing.synchronize import Barrier
 
 from lake import Lake
 from lake.events import KINDS, to_table
-from lake.files import Store
+from lake.files import Folder
 from lake.log import Appended, Log
 from tests.lake.rows import evidence, much_evidence, scores
 
@@ -31,7 +31,7 @@ def in_processes(target: Callable[..., None], *arguments: tuple[object, ...], ti
 
 
 def opened(root: str) -> Log:
-    return Log(Store(root), KIND)
+    return Log(Folder(root), KIND)
 
 
 def send(log: Log, rows: object, producer: str = "p", sequence: int = 1, note: object = None) -> Appended:
