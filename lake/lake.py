@@ -58,6 +58,16 @@ class Lake:
         """What opens this lake again."""
         return self._store.uri
 
+    @property
+    def store(self) -> Store:
+        """Where the lake's files are, for what looks after them on this floor."""
+        return self._store
+
+    @property
+    def logs(self) -> Mapping[str, Log]:
+        """The log of each kind's table, for what looks after them on this floor."""
+        return self._logs
+
     @classmethod
     def create(cls, uri: str, storage_options: Mapping[str, str] | None = None, *, exist_ok: bool = False) -> "Lake":
         """Create a lake at a URI, with every table. Raises LakeError if something is there already."""
