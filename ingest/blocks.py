@@ -12,8 +12,9 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingest.rows import Decoder, Problem, Refused, Values, refuse, speakable
+from ingest.rows import MAX_DEPTH, Decoder, Problem, Refused, Values, marks_in, max_marks, refuse, speakable
 from ingest.sources import Cut, Limits, Stream
 
 BOM = b"\xef\xbb\xbf"
@@ -48,16 +49,22 @@ _FOREIGN = (
 _BLANK = re.compile(r"[ \t\r\n]*")
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},"]', re.DOTALL)
 _CLOSES = {"}": "{", "]": "["}
+_WINDOW = 4 << 20  # bytes that are looked at in one go where each may make an object
+_NEAR = 16  # characters before the end of a window within which what is cut off there shows
+_TOKENS = 1 << 21  # brackets, commas and strings after which the end of what is no JSON is not looked for
+_VARIED = 10  # of this many bytes of rows, one at least is in a row unlike the others
+_CELL = 100  # bytes that a cell takes, at least
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How large a block is, and how long a row may be, in bytes.
+    """How large a block is, and how long a row may be, in bytes; and how many rows a block has at most.
 
     A block makes two files, which the lake encodes side by side.
     """
 
     block: int = 40 << 20
-    row: int = 64 << 20
+    row: int = 16 << 20
+    rows: int = 100_000
 
 
 class Mark(NamedTuple):
@@ -121,6 +128,7 @@ class Cursor:
             if not data:
                 return
             self.advance(data)
+            stream.settle()  # it was looked at when it was read first
 
     def mark(self) -> Mark:
         """Where the source is done with now."""
@@ -175,7 +183,37 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _lines(stream: Stream, cursor: Cursor, sizes: Sizes) -> Iterator[Block]:
+class _Variety:
+    """Watches what a compressed source unpacks to: rows that differ are fine, however many; the same ones are not."""
+
+    def __init__(self, stream: Stream, limits: Limits) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._rows = 0
+        self._bytes = 0
+
+    def seen(self, rows: Iterable[bytes]) -> Problem | None:
+        """Take these rows into account. A problem if no more should be read."""
+        if self._stream.strained:
+            all_rows = list(rows)
+            size = sum(map(len, all_rows))
+            if sum(map(len, set(all_rows))) * _VARIED < size:
+                self._rows += len(all_rows)
+                self._bytes += size
+                if self._rows <= self._limits.repeated_rows and self._bytes <= self._limits.repeated_bytes:
+                    return None
+                ratio = self._limits.ratio
+                return Problem(
+                    "decompression_bomb",
+                    f"it unpacks to more than {ratio} times the compressed bytes, and to the same rows over and over",
+                )
+        self._stream.settle()
+        self._rows = self._bytes = 0
+        return None
+
+
+def _lines(stream: Stream, cursor: Cursor, sizes: Sizes, limits: Limits) -> Iterator[Block]:
+    variety = _Variety(stream, limits)
     held = b""
     while True:
         # What is held goes in front again, so that a block is put together once.
@@ -183,33 +221,55 @@ def _lines(stream: Stream, cursor: Cursor, sizes: Sizes) -> Iterator[Block]:
         wanted = len(held) + sizes.block
         data = stream.read(wanted)
         done = data.rfind(b"\n") + 1
-        if done:
-            yield _of_lines(data, done, cursor)
+        for block in _of_lines(data, done, cursor, sizes.rows):
+            yield block
+            if problem := variety.seen(data[start:end] for start, end in pairwise(block.offsets.tolist())):
+                yield Block(cursor.mark(), refusals=[_cut(cursor.line + 1, b"", problem)])
+                return
         held = data[done:]
         if len(data) < wanted:
             break
         if len(held) > sizes.row:
-            yield _endless(stream, held, cursor)
+            refusal, cut = _endless(stream, held, cursor)
+            yield Block(cursor.mark(), refusals=[refusal])
+            if cut:
+                return
             held = b""
     if held.strip() or stream.failure is not None:
         yield _tail(stream, held, cursor)
 
 
-def _of_lines(data: bytes, done: int, cursor: Cursor) -> Block:
-    """The whole lines of some data, as a block."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8, done) == ord("\n")) + 1
-    offsets = np.concatenate([np.zeros(1, np.int64), ends])
-    if cursor.offset == 0 and data.startswith(BOM):
-        offsets[0] = len(BOM)
-    lines = np.arange(cursor.line + 1, cursor.line + len(offsets), dtype=np.int64)
-    cursor.advance(memoryview(data)[:done])
-    cursor.line += len(lines)
-    return Block(cursor.mark(), data, offsets, lines)
+def _of_lines(data: bytes, done: int, cursor: Cursor, limit: int) -> Iterator[Block]:
+    """The whole lines of some data, as blocks of so many lines at most."""
+    start = 0
+    for ends in _line_ends(data, done, limit):
+        offsets = np.concatenate([np.array([start], np.int64), ends])
+        if cursor.offset == 0 and data.startswith(BOM):
+            offsets[0] = len(BOM)
+        lines = np.arange(cursor.line + 1, cursor.line + len(offsets), dtype=np.int64)
+        end = int(ends[-1])
+        cursor.advance(memoryview(data)[start:end])
+        cursor.line += len(lines)
+        yield Block(cursor.mark(), data, offsets, lines)
+        start = end
 
 
-def _endless(stream: Stream, held: bytes, cursor: Cursor) -> Block:
-    """Passes over a line that is longer than a row may be."""
-    raw, size = held[:RAW_KEPT], 0
+def _line_ends(data: bytes, done: int, limit: int) -> Iterator[np.ndarray]:
+    """Where the lines of some data end, so many at a time: a window at a time, for it may be all line feeds."""
+    octets = np.frombuffer(data, np.uint8, done)
+    ends = np.empty(0, np.int64)
+    for at in range(0, done, _WINDOW):
+        ends = np.concatenate([ends, np.flatnonzero(octets[at : at + _WINDOW] == ord("\n")) + (at + 1)])
+        while len(ends) >= limit:
+            yield ends[:limit]
+            ends = ends[limit:]
+    if len(ends):
+        yield ends
+
+
+def _endless(stream: Stream, held: bytes, cursor: Cursor) -> tuple[Refusal, bool]:
+    """Passes over a line that is longer than a row may be. Also says whether the source is cut off within it."""
+    raw, size, end = held[:RAW_KEPT], 0, 0
     while held:
         end = held.find(b"\n") + 1
         if end:
@@ -219,8 +279,9 @@ def _endless(stream: Stream, held: bytes, cursor: Cursor) -> Block:
         size += len(held)
         held = b"" if end else stream.read(PEEK)
     cursor.line += 1
-    problem = Problem("too_long", f"the line has {size:,} bytes, more than a row may have")
-    return Block(cursor.mark(), refusals=[Refusal(cursor.line, raw, size, problem)])
+    cut = None if end else stream.failure
+    problem = cut or Problem("too_long", f"the line has {size:,} bytes, more than a row may have")
+    return Refusal(cursor.line, raw, size, problem), cut is not None
 
 
 def _tail(stream: Stream, held: bytes, cursor: Cursor) -> Block:
@@ -248,54 +309,75 @@ class _Elements:
     is read on from there.
     """
 
-    def __init__(self, stream: Stream, cursor: Cursor, sizes: Sizes, *, in_array: bool) -> None:
+    def __init__(self, stream: Stream, cursor: Cursor, sizes: Sizes, limits: Limits, *, in_array: bool) -> None:
         self._stream = stream
         self._cursor = cursor
         self._sizes = sizes
+        self._variety = _Variety(stream, limits)
         self._in_array = in_array
         self._decode = json.JSONDecoder().raw_decode
+        self._window = ""
+        self._window_at = 0
+        self._hopeless: Problem | None = None
 
     def blocks(self) -> Iterator[Block]:
         data = b""
-        finished = False
-        while not finished:
+        while True:
             # An element that is larger than what was read is read in growing steps.
             wanted = max(self._sizes.block, len(data))
             fresh = self._stream.read(wanted)
             ended = len(fresh) < wanted
             data += fresh
-            found, done, finished = self._elements(data, ended)
-            refusals = []
-            rest = data[done:]
-            if not finished and ended:
-                refusals = self._unfinished(rest, len(found))
-                finished = True
-            elif not finished and len(rest) > self._sizes.row:
-                problem = Problem("too_long", "an element is larger than a row may be; what follows it is not read")
-                refusals = [_cut(self._cursor.line + len(found) + 1, rest, problem)]
-                finished = True
-            elif finished and self._in_array:
-                refusals = self._after_array(rest, len(found))
-            if found or refusals or done:
-                yield self._block(data, done, found, refusals)
-            data = rest
+            # Each byte is a character here: what is looked for is ASCII, and UTF-8 is left to whoever decodes.
+            text = data.decode("latin-1")
+            self._window = ""
+            done, full = 0, True
+            while full:
+                start = done
+                found, done, finished = self._elements(text, start, ended)
+                full = len(found) == self._sizes.rows and not finished
+                refusals = [] if full else self._refusals(data[done:], len(found), ended=ended, finished=finished)
+                if found or refusals or done > start:
+                    yield self._block(data, start, done, found, refusals)
+                if finished or refusals:
+                    return
+                if problem := self._variety.seen(data[begin:end] for begin, end in found) if found else None:
+                    yield Block(self._cursor.mark(), refusals=[_cut(self._cursor.line + 1, b"", problem)])
+                    return
+            data = data[done:]
 
-    def _block(self, data: bytes, done: int, found: list[tuple[int, int]], refusals: list[Refusal]) -> Block:
-        self._cursor.advance(memoryview(data)[:done])
-        offsets = np.concatenate([[0], np.cumsum([end - start for start, end in found], dtype=np.int64)])
+    def _refusals(self, rest: bytes, found: int, *, ended: bool, finished: bool) -> list[Refusal]:
+        """What is wrong with what follows the elements that were found, if that is the end of them."""
+        if finished:
+            return self._after_array(rest, found) if self._in_array else []
+        if self._hopeless is not None:
+            return [_cut(self._cursor.line + found + 1, rest, self._hopeless)]
+        if ended:
+            return self._unfinished(rest, found)
+        if len(rest) > self._sizes.row:
+            problem = Problem("too_long", "an element is larger than a row may be; what follows it is not read")
+            return [_cut(self._cursor.line + found + 1, rest, problem)]
+        return []
+
+    def _block(
+        self, data: bytes, start: int, done: int, found: list[tuple[int, int]], refusals: list[Refusal]
+    ) -> Block:
+        self._cursor.advance(memoryview(data)[start:done])
+        offsets = np.concatenate([[0], np.cumsum([end - begin for begin, end in found], dtype=np.int64)])
         lines = np.arange(self._cursor.line + 1, self._cursor.line + len(found) + 1, dtype=np.int64)
         self._cursor.line += len(found)
-        joined = b"".join(data[start:end] for start, end in found)
+        joined = b"".join(data[begin:end] for begin, end in found)
         return Block(self._cursor.mark(), joined, offsets.astype(np.int64), lines, refusals=refusals)
 
-    def _elements(self, data: bytes, ended: bool) -> tuple[list[tuple[int, int]], int, bool]:
-        """Where the whole elements of some data are, up to where it is done with, and whether the array ends there."""
-        # Each byte is a character here: what is looked for is ASCII, and UTF-8 is left to whoever decodes the element.
-        text = data.decode("latin-1")
+    def _elements(self, text: str, start: int, ended: bool) -> tuple[list[tuple[int, int]], int, bool]:
+        """Where the whole elements from `start` are, up to where it is done with, and whether the array ends there.
+
+        At most as many elements as a block has rows.
+        """
         found: list[tuple[int, int]] = []
-        done = 0
-        at = self._begin(text)
-        while True:
+        done = start
+        at = start or self._begin(text)
+        while len(found) < self._sizes.rows:
             at = _skip_blank(text, at)
             if self._in_array and at < len(text) and text[at] == "]":
                 return found, done, True
@@ -308,6 +390,7 @@ class _Elements:
                 return found, done, False
             found.append((at, end))
             done = at = end
+        return found, done, False
 
     def _begin(self, text: str) -> int:
         if self._cursor.offset or self._cursor.line:
@@ -318,10 +401,10 @@ class _Elements:
     def _end(self, text: str, at: int, ended: bool) -> int | None:
         """Where the element that begins here ends, or None if that cannot be seen yet."""
         try:
-            _, end = self._decode(text, at)
+            end = self._decoded_end(text, at)
         except (ValueError, RecursionError):
             return self._scan(text, at)
-        if not self._in_array:
+        if end is None or not self._in_array:
             return end
         after = _skip_blank(text, end)
         if after == len(text):
@@ -329,15 +412,51 @@ class _Elements:
         # Something stands between this value and the next comma: it is all one element, and none.
         return end if text[after] in ",]" else self._scan(text, at)
 
+    def _decoded_end(self, text: str, at: int) -> int | None:
+        """Where the JSON value that begins here ends; None if it has too many values to be read.
+
+        The parser makes twenty bytes of one, so it sees a window of the text, which grows while a value does not end
+        in it and has not too many values so far. Raises ValueError, RecursionError.
+        """
+        if not self._window_at <= at < self._window_at + len(self._window):
+            self._see(text, at, _WINDOW)
+        while True:
+            whole = self._window_at + len(self._window) == len(text)
+            try:
+                end = self._window_at + self._decode(self._window, at - self._window_at)[1]
+            except json.JSONDecodeError as error:
+                near = error.msg.startswith("Unterminated") or error.pos > len(self._window) - _NEAR
+                if whole or not near:
+                    raise
+            else:
+                # A number may go on behind the window.
+                if whole or end < self._window_at + len(self._window):
+                    return end
+            if self._window_at == at and marks_in(self._window) > max_marks(self._sizes.row):
+                self._hopeless = Problem(
+                    "too_many_values", "an element has more values than a row may have; what follows it is not read"
+                )
+                return None
+            self._see(text, at, _WINDOW if self._window_at < at else 4 * len(self._window))
+
+    def _see(self, text: str, at: int, size: int) -> None:
+        self._window, self._window_at = text[at : at + size], at
+
     def _scan(self, text: str, at: int) -> int | None:
         """The same for what is no JSON: where its brackets are closed, strings left out. Stray ones are passed over."""
         if not self._in_array and text[at] not in "{[":
             end = text.find("\n", at)
             return end if end >= 0 else None
         opened: list[str] = []
-        for token in _TOKEN.finditer(text, at):
+        for number, token in enumerate(_TOKEN.finditer(text, at)):
             mark = token[0]
             if mark == '"':
+                return None
+            if number > _TOKENS:
+                self._hopeless = Problem(
+                    "too_deep" if len(opened) > MAX_DEPTH else "too_many_values",
+                    "an element that is no JSON has no end in sight; what follows it is not read",
+                )
                 return None
             if mark in "{[":
                 opened.append(mark)
@@ -415,6 +534,19 @@ class _Physical:
         self._size = 0
         return raw
 
+    def pass_over(self) -> Iterator[bytes]:
+        """Go on to the end of the line at hand, which is given in pieces."""
+        while True:
+            piece, self._data, self._at = self._data[self._at :], b"", 0
+            piece = piece or self._stream.read(PEEK)
+            end = piece.find(b"\n") + 1
+            if end:
+                self._data, piece = piece[end:], piece[:end]
+            if piece:
+                yield piece
+            if end or not piece:
+                return
+
     def unread(self) -> None:
         """Give what was not taken back to the stream."""
         self._stream.unread(self._data[self._at :])
@@ -441,37 +573,79 @@ def _header(stream: Stream, cursor: Cursor, delimiter: str) -> list[str]:
     return names
 
 
-def _csv(stream: Stream, cursor: Cursor, sizes: Sizes, names: list[str], delimiter: str) -> Iterator[Block]:
+class _Records:
     """The records of a CSV file after its header. An empty cell is no value."""
-    csv.field_size_limit(max(csv.field_size_limit(), sizes.row))
-    lines = _Physical(stream, sizes.row)
-    records = csv.reader(lines, delimiter=delimiter, strict=True)
-    held: tuple[list[str] | Problem, bytes] | None = None
-    cells: list[Cells] = []
-    size = 0
-    while (record := _record(records)) is not None:
+
+    def __init__(self, stream: Stream, cursor: Cursor, sizes: Sizes, names: list[str], delimiter: str) -> None:
+        csv.field_size_limit(max(csv.field_size_limit(), sizes.row))
+        self._stream = stream
+        self._cursor = cursor
+        self._sizes = sizes
+        self._names = names
+        self._lines = _Physical(stream, sizes.row)
+        self._records = csv.reader(self._lines, delimiter=delimiter, strict=True)
+        self._cells: list[Cells] = []
+        self._size = 0
+
+    def blocks(self, variety: _Variety) -> Iterator[Block]:
+        """All of them. Each is held until the next one is seen: the last one may be cut off."""
+        held: tuple[list[str] | Problem, bytes] | None = None
+        while (record := _record(self._records)) is not None:
+            self._add(held)
+            held = record, self._lines.take()
+            too_long = isinstance(record, Problem) and record.reason == "too_long"
+            if too_long or self._size >= self._sizes.block or len(self._cells) >= self._sizes.rows:
+                problem = variety.seen(cells.raw for cells in self._cells) if self._cells else None
+                if self._cells:
+                    yield self._block()
+                if problem is not None:
+                    yield Block(self._cursor.mark(), refusals=[_cut(self._cursor.line + 1, b"", problem)])
+                    return
+            if isinstance(record, Problem) and too_long:
+                refusal = self._endless(held[1], record)
+                yield Block(self._cursor.mark(), refusals=[refusal])
+                held = None
+        yield from self._ending(held)
+
+    def _ending(self, held: tuple[list[str] | Problem, bytes] | None) -> Iterator[Block]:
+        """What is left when the stream has ended."""
+        failure, tail = self._stream.failure, b""
         if held is not None:
-            cells += _cells(held[0], held[1], names, cursor)
-            size += len(held[1])
-            if size >= sizes.block:
-                yield Block(cursor.mark(), cells=cells)
-                cells, size = [], 0
-        held = record, lines.take()
-    if held is None:
-        tail = b""
-    elif not held[1].endswith(b"\n") or (stream.failure is not None and isinstance(held[0], Problem)):
-        tail = held[1]
-    else:
-        cells += _cells(held[0], held[1], names, cursor)
-        tail = b""
-    if cells:
-        yield Block(cursor.mark(), cells=cells)
-    if stream.failure is not None:
-        yield Block(cursor.mark(), refusals=[_cut(cursor.line + 1, tail, stream.failure)])
-    elif tail and held is not None:
-        # No line feed ends it: the mark stays before it.
-        mark = cursor.mark()
-        yield Block(mark, cells=_cells(held[0], tail, names, cursor))
+            if not held[1].endswith(b"\n") or (failure is not None and isinstance(held[0], Problem)):
+                tail = held[1]
+            else:
+                self._add(held)
+        if self._cells:
+            yield self._block()
+        if failure is not None:
+            yield Block(self._cursor.mark(), refusals=[_cut(self._cursor.line + 1, tail, failure)])
+        elif tail and held is not None:
+            # No line feed ends it: the mark stays before it.
+            mark = self._cursor.mark()
+            self._add(held)
+            yield Block(mark, cells=self._cells)
+
+    def _add(self, held: tuple[list[str] | Problem, bytes] | None) -> None:
+        if held is None:
+            return
+        made = _cells(held[0], held[1], self._names, self._cursor)
+        self._cells += made
+        self._size += max(len(held[1]), sum(_CELL * len(cells.values) for cells in made))
+
+    def _block(self) -> Block:
+        block = Block(self._cursor.mark(), cells=self._cells)
+        self._cells, self._size = [], 0
+        return block
+
+    def _endless(self, raw: bytes, problem: Problem) -> Refusal:
+        """Passes over a record that is longer than a row may be, up to the end of the line at hand."""
+        self._cursor.advance(raw)
+        size = len(raw)
+        for piece in self._lines.pass_over():
+            self._cursor.advance(piece)
+            size += len(piece)
+        self._cursor.line += 1
+        return Refusal(self._cursor.line, raw[:RAW_KEPT], size, problem)
 
 
 def _record(records: Iterator[list[str]]) -> list[str] | Problem | None:
@@ -627,10 +801,11 @@ class Input:
         if self._file is not None:
             return _parquet(self._file, self._cursor, sizes, self._digest, self._limits)
         if self.form in _DELIMITERS:
-            return _csv(self.stream, self._cursor, sizes, self._names, _DELIMITERS[self.form])
+            records = _Records(self.stream, self._cursor, sizes, self._names, _DELIMITERS[self.form])
+            return records.blocks(_Variety(self.stream, self._limits))
         if self.form == "jsonl":
-            return _lines(self.stream, self._cursor, sizes)
-        return _Elements(self.stream, self._cursor, sizes, in_array=self.form == "array").blocks()
+            return _lines(self.stream, self._cursor, sizes, self._limits)
+        return _Elements(self.stream, self._cursor, sizes, self._limits, in_array=self.form == "array").blocks()
 
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}

@@ -18,7 +18,19 @@ from ingest.blocks import RAW_KEPT, Block, Cells
 from ingest.checks import Checker
 from ingest.columns import PlainRows
 from ingest.readers import READERS, Reader
-from ingest.rows import Decoded, Decoder, Place, Problem, Refused, Values, canonical, json_text, sha256, unspeakable
+from ingest.rows import (
+    Decoded,
+    Decoder,
+    Place,
+    Problem,
+    Refused,
+    Values,
+    canonical,
+    json_text,
+    max_marks,
+    sha256,
+    unspeakable,
+)
 from lake import KINDS
 from lake.events import SOURCE
 
@@ -42,7 +54,7 @@ class Parser:
         self._kind = KINDS[kind]
         self._reader = reader
         self._row_limit = row_limit
-        self._decoder = Decoder()
+        self._decoder = Decoder(max_marks(row_limit))
         self._checker = Checker(self._kind)
         # The rows of other people's shapes mean what their readers say.
         self._plain = PlainRows(kind) if reader == READERS["native"] else None

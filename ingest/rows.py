@@ -9,12 +9,16 @@ duplicate keys, NaN and infinities, lone surrogates, and nesting deeper than `MA
 import hashlib
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 MAX_DEPTH = 200
+MARKS = 1 << 20  # brackets, commas and colons that a row may have: a value takes a hundred bytes of memory and more
+BYTES_PER_MARK = 16  # what a row of more bytes may have in addition
 
 Values = dict[str, Any]
 
@@ -61,9 +65,13 @@ def refuse(reason: str, message: str) -> Refused:
 
 
 class Decoder:
-    """Decodes rows, one at a time. Not to be shared by threads."""
+    """Decodes rows, one at a time, of which none is to have more than `marks` brackets, commas and colons.
 
-    def __init__(self) -> None:
+    Not to be shared by threads.
+    """
+
+    def __init__(self, marks: int = MARKS) -> None:
+        self._marks = marks
         self._problems: list[Problem] = []
         self._json = json.JSONDecoder(object_pairs_hook=self._object)
 
@@ -105,6 +113,8 @@ class Decoder:
         return value
 
     def _value(self, text: str) -> Any:
+        if len(text) > self._marks and marks_in(text) > self._marks:
+            raise refuse("too_many_values", "the row has more values than a row may have")
         try:
             value = self._json.decode(text)
         except json.JSONDecodeError as error:
@@ -122,13 +132,24 @@ class Decoder:
     def _object(self, pairs: list[tuple[str, Any]]) -> Values:
         values = dict(pairs)
         if len(values) != len(pairs):
-            names = [name for name, _ in pairs]
+            counts = Counter(name for name, _ in pairs)
+            several = [name for name, count in counts.items() if count > 1]
             self._problems += [
-                Problem("duplicate_key", f"the key {name!r} stands {names.count(name)} times in one object")
-                for name in values
-                if names.count(name) > 1
+                Problem("duplicate_key", f"the key {name!r} stands {counts[name]} times in one object")
+                for name in several[:_SHOWN]
             ]
         return values
+
+
+def max_marks(row_bytes: int) -> int:
+    """How many brackets, commas and colons a row may have, where it may have so many bytes."""
+    return max(MARKS, row_bytes // BYTES_PER_MARK)
+
+
+def marks_in(text: str) -> int:
+    """How many brackets, commas and colons a JSON text has outside of its strings."""
+    count = sum(map(text.count, ",:[{"))
+    return count if count <= MARKS else sum(map(_STRING.sub("", text).count, ",:[{"))
 
 
 def canonical(values: Any) -> str:
@@ -226,5 +247,7 @@ def _name(value: Any) -> str:
     return names.get(type(value), "an object")
 
 
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_SHOWN = 100  # duplicate keys that a reject names
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,8 +1,11 @@
 """Where input comes from: files, globs, folders and stdin, and their bytes, unpacked.
 
 A source's bytes come as a `Stream`, which ends where the source ends or where it is damaged, and then says so in
-`failure`: what came before the damage is good and stays. Compression is recognised by magic bytes. What a compressed
-source may grow to is limited, as a ratio and in all, so that a bomb is refused while it is small.
+`failure`: what came before the damage is good and stays. Compression is recognised by magic bytes.
+
+A compressed source may grow as much as it likes while what it grows to is rows that differ from one another: a million
+answers to one long prompt are small when they are packed. What has a budget is bytes that are no such rows: one row
+without end, blanks, the same row over and over. Whoever makes rows of the bytes says so with `Stream.settle`.
 
 Not here: what the bytes mean (`blocks`), and how far they were read before (`bookmarks`).
 """
@@ -42,13 +45,17 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a compressed source may grow to.
+    """What a compressed source, or one of Parquet, may grow to.
 
-    Below `free_bytes` no ratio is looked at. zstd frames that need a larger window than `window_bytes` are refused.
+    Bytes that no new row came of may be `ratio` times the packed ones, and `free_bytes` whatever the ratio: more than a
+    block has. The same rows over and over may be `repeated_rows` or `repeated_bytes` beyond that ratio, whichever is
+    reached first. zstd frames that need a larger window than `window_bytes` are refused.
     """
 
     ratio: int = 250
     free_bytes: int = 64 << 20
+    repeated_rows: int = 50_000
+    repeated_bytes: int = 16 << 20
     total_bytes: int = 1 << 40
     window_bytes: int = 128 << 20
 
@@ -192,6 +199,8 @@ class Stream:
         self.raw_size = self.stat.st_size if self.regular and self.stat else None
         self.compression = _compression(head)
         self._held = b""
+        self._unpacked_bytes = 0
+        self._settled = (0, 0)
         self._pieces = self._budgeted(self._unpacked(head))
 
     def __enter__(self) -> Self:
@@ -224,6 +233,17 @@ class Stream:
         """Put bytes back, so that `read` gives them next."""
         self._held = data + self._held
 
+    @property
+    def strained(self) -> bool:
+        """Whether what was unpacked since it was last settled is more than the ratio allows."""
+        raw, unpacked = self._settled
+        grown, read = self._unpacked_bytes - unpacked, self.raw_done - raw
+        return self.compression is not None and grown > self._limits.ratio * read
+
+    def settle(self) -> None:
+        """What was read so far came to rows that differ: it counts no more."""
+        self._settled = (self.raw_done, self._unpacked_bytes)
+
     def _next(self) -> bytes:
         """The next piece that is not empty; an empty one means the end."""
         try:
@@ -251,16 +271,17 @@ class Stream:
 
     def _budgeted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         limits = self._limits
-        total = 0
         for piece in pieces:
-            total += len(piece)
+            self._unpacked_bytes += len(piece)
             if self.compression is not None:
-                if total > limits.free_bytes and total > limits.ratio * self.raw_done:
+                grown = self._unpacked_bytes - self._settled[1]
+                if grown > limits.free_bytes and self.strained:
                     raise Cut(
                         "decompression_bomb",
-                        f"{self.raw_done:,} compressed bytes unpack to more than {limits.ratio} times as many",
+                        f"it unpacks to {grown:,} bytes that no row comes of, more than {limits.ratio} times the "
+                        "compressed ones",
                     )
-                if total > limits.total_bytes:
+                if self._unpacked_bytes > limits.total_bytes:
                     raise Cut("decompression_bomb", f"it unpacks to more than {limits.total_bytes:,} bytes")
             yield piece
 

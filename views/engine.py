@@ -11,8 +11,9 @@ import tempfile
 
 import duckdb
 
-# What DuckDB raises, by a name that the floors above may catch it under.
+# What DuckDB raises, and what of that where memory does not suffice, by names that the floors above may use.
 EngineError = duckdb.Error
+EngineFull = duckdb.OutOfMemoryException
 
 MEMORY_LIMIT = "1GiB"
 SETTINGS = {

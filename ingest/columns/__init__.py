@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 
 from ingest.checks import DEFAULTS
 from lake import KINDS
-from views.engine import connection
+from views.engine import EngineFull, connection
 
 # Rows that DuckDB is handed at a time: few enough for two threads to share a block.
 BATCH = 8192
+LONGEST = 1 << 20  # bytes of a row; a longer one is no cheaper among others, and its parts take memory
+MEMORY = "384MiB"
 
 
 @cache
@@ -34,7 +36,7 @@ class PlainRows:
     def __init__(self, kind: str) -> None:
         self._kind = KINDS[kind]
         self._sql = _sql(kind)
-        self._connection = connection()
+        self._connection = connection(memory_limit=MEMORY)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -47,7 +49,7 @@ class PlainRows:
         """
         raw = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
         rows = pa.table({"number": pa.array(np.arange(len(raw))), "line": raw})
-        closed = _are_closed(data, offsets)
+        closed = _are_closed(data, offsets) & (np.diff(offsets) <= LONGEST)
         try:
             raw.validate(full=True)
         except pa.ArrowInvalid:
@@ -70,6 +72,9 @@ class PlainRows:
     def _parsed(self, rows: pa.Table) -> pa.Table:
         try:
             return self._query(self._sql, rows)
+        except EngineFull:
+            # Rows of many small values; one by one they take less.
+            return self._query(self._sql, rows.slice(0, 0))
         except Exception:
             # One malformed row fails them all; asking each row first would cost every block a fifth more.
             valid = self._query("select json_valid(line) as is_valid from input", rows).column("is_valid")
