@@ -1,11 +1,10 @@
-"""Data files: events as Parquet bytes with page checksums, under a name that is the hash of these bytes.
+"""Data files: events as Parquet bytes with page checksums, under a name that begins with the hash of these bytes.
 
 Not here: which files a table consists of (`log`).
 """
 
 import json
 import secrets
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -20,8 +19,6 @@ from lake.snapshots import FilePin
 
 ROW_GROUP = 122_880  # rows; what DuckDB reads in one go on one core
 ENCODERS = 2
-# A file that is there already and in no commit is used within this time, in seconds; repair takes away only older ones.
-ADOPTED_WITHIN = 600.0
 
 # Columns worth a dictionary: their values repeat.
 _REPEATING = frozenset(
@@ -34,13 +31,14 @@ _REPEATING = frozenset(
 
 
 def write(store: Store, folder: str, events: pa.Table) -> DataFile:
-    """Put events into a folder of the store as one file, for good."""
+    """Put events into a folder of the store as one file, for good.
+
+    No name is given twice: what a failed attempt left may be about to be tidied away, and is not counted on.
+    """
     data = encode(events)
     sha256 = digest(data)
-    name = f"{sha256}.parquet"
-    if not store.write_new(f"{folder}/{name}", data) and not _adoptable(store, f"{folder}/{name}", sha256):
-        name = f"{sha256}-{secrets.token_hex(4)}.parquet"
-        store.write_new(f"{folder}/{name}", data)
+    name = f"{sha256}-{secrets.token_hex(4)}.parquet"
+    store.write_new(f"{folder}/{name}", data)
     ids = pc.min_max(events.column("event_id")).as_py()
     return DataFile(FilePin(name, len(data), len(events), sha256, ids["min"], ids["max"]), _stats(events))
 
@@ -69,14 +67,6 @@ def once(events: pa.Table) -> pa.Table:
     mask = np.zeros(len(events), bool)
     mask[first] = True
     return events.filter(pa.array(mask))
-
-
-def _adoptable(store: Store, name: str, sha256: str) -> bool:
-    """Whether a file that an earlier attempt left can be used: it is whole, and nobody is about to tidy it away."""
-    try:
-        return time.time() - store.entry(name).modified < ADOPTED_WITHIN and store.sha256(name) == sha256
-    except FileNotFoundError:
-        return False
 
 
 def _leaves(schema: pa.Schema) -> Iterator[str]:

@@ -206,9 +206,10 @@ class Log:
         files: list[DataFile] | None = None
         deadline = time.monotonic() + PATIENCE
         wait = 0.002
+        head: Head | None = None
         failed: LakeError | None = None
         while True:
-            head = self.head()
+            before, head = head, self.head()
             position = head.position(producer)
             if position is not None and position.sequence >= sequence:
                 return self._already(position, batch, len(table))
@@ -217,6 +218,9 @@ class Log:
             mask = self._held.held(events.column("event_id").combine_chunks(), head.files)
             if mask.any():
                 events, files = events.filter(pa.array(~mask)), None
+            if files and before and self._released(before, head) & {file.pin.path for file in files}:
+                # We were so slow that somebody took them for what a killed writer left.
+                files = None
             if files is None:
                 with ThreadPoolExecutor(ENCODERS) as pool:
                     parts = slices(events, FILE_BYTES)
@@ -293,10 +297,11 @@ class Log:
             there.mkdir()
             start = 0
             last = None if afresh else self._last_checkpoint()
-            if last is not None and last <= version:
+            if last is not None and last < version:
                 name = f"{last:020d}.checkpoint.parquet"
-                (there / name).write_bytes(self._store.read(f"{log}/{name}"))
-                start = last + 1
+                with contextlib.suppress(FileNotFoundError):
+                    (there / name).write_bytes(self._store.read(f"{log}/{name}"))
+                    start = last + 1
             for number in range(start, version + 1):
                 (there / f"{number:020d}.json").write_bytes(read_commit(self._store, self.kind, number))
             with _delta(f"{self.folder}: no checkpoint can be made"):
@@ -369,6 +374,11 @@ class Log:
                 f"version:{batch.producer}": head.version + 1,
             },
         )
+
+    def _released(self, before: Head, head: Head) -> set[str]:
+        """The files that were given up in the commits between two heads."""
+        infos = (info_of(self._store, self.kind, at) for at in range(before.version + 1, head.version + 1))
+        return {name for info in infos for name in info.get("lake.released", ())}
 
     def _is(self, name: str, data: bytes) -> bool:
         try:
