@@ -2,7 +2,9 @@
 
 A commit is a file of the log, `tables/<kind>/_delta_log/<version>.json`: a line of `commitInfo`, then one for each file
 that it adds or removes and each application transaction that it moves (the format is Delta's protocol, "Actions").
-Into `commitInfo` the lake writes what makes a chain of them: `lake.prev` is the sha256 of the commit before.
+Into `commitInfo` the lake writes what makes a chain of them: `lake.prev` is the sha256 of the commit before. Its last
+entry, `lake.seal`, is the length and sha256 of the commit itself (with zeros in place of the seal), so that the newest
+commit, which no other one names yet, shows a bit that flipped or an end that is gone.
 
 Here commits are encoded, decoded and followed from the first to the last, with nothing but the store. Which version is
 the newest, and what a table holds, is the log's to say.
@@ -28,7 +30,17 @@ DEEPEST_NOTE = 32  # a program that reads the log may allow for no more than 128
 LONGEST_NOTE = 1 << 20  # bytes
 COMMIT = re.compile(r"([0-9]{20})\.json")
 
+# What is wrong with a link of the chain, one of these or why it cannot be read.
+MISSING = "missing"
+NOT_SEALED = "its bytes are not those that were written"
+NOT_OURS = "not written by the lake"
+NOT_NEXT = "does not follow version"
+NOT_APPENDED = "adds or removes what the lake would not"
+NOT_ADDING_UP = "has other rows than were committed"
+
 _VERIFY = "run 'lake verify'"
+_NO_SEAL = f"{0:010d}-{0:064d}".encode()
+_SEALED = re.compile(rb'"([^"]*)"\s*:\s*"([^"]{%d})"\s*}\s*}\s*\Z' % len(_NO_SEAL))
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,15 @@ class History:
         self.released.update(info.get("lake.released") or ())
 
 
+class _Info(msgspec.Struct):
+    """What is worked with of a commitInfo."""
+
+    timestamp: int | None = None
+    time: int | None = msgspec.field(name="lake.time", default=None)
+    rows: int = msgspec.field(name="lake.rows", default=0)
+    released: list[str] | None = msgspec.field(name="lake.released", default=None)
+
+
 def commit_name(kind: Kind, version: int) -> str:
     """Where a commit's JSON is, in the lake's store."""
     return f"tables/{kind.name}/_delta_log/{version:020d}.json"
@@ -143,7 +164,24 @@ def encode(
         }
         for file in adds
     ]
-    return b"".join(json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" for line in lines)
+    return seal(
+        b"".join(json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" for line in lines)
+    )
+
+
+def seal(data: bytes) -> bytes:
+    """A commit with its seal: the last entry of the commitInfo, which is the first line."""
+    line, _, rest = data.partition(b"\n")
+    start = line.removesuffix(b"}}") + b',"lake.seal":"'
+    rest = b'"}}\n' + rest
+    told = f"{len(start) + len(_NO_SEAL) + len(rest):010d}-{digest(start + _NO_SEAL + rest)}"
+    return start + told.encode() + rest
+
+
+def sealed_length(data: bytes) -> int | None:
+    """The length in bytes that a commit says it has, or None if it does not say."""
+    found = _SEALED.search(data.partition(b"\n")[0])
+    return int(found[2][:10]) if found and found[2][:10].isdigit() else None
 
 
 def check_note(note: object) -> None:
@@ -170,7 +208,20 @@ def read_commit(store: Store, kind: Kind, version: int) -> bytes:
 
 
 def decode(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
-    """A commit's actions by their type; there is always a commitInfo. Raises Damaged."""
+    """A commit's actions by their type; there is always a commitInfo. Raises Damaged.
+
+    A commit without a seal is of an older version of the lake, or of another program.
+    """
+    found = actions_of(data, name)
+    if (told := _SEALED.search(data.partition(b"\n")[0])) is not None:
+        unsealed = data[: told.start(2)] + _NO_SEAL + data[told.end(2) :]
+        if told[1] != b"lake.seal" or told[2] != f"{len(data):010d}-{digest(unsealed)}".encode():
+            raise Damaged(f"{name}: {NOT_SEALED}", _VERIFY)
+    return found
+
+
+def actions_of(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
+    """A commit's actions as `decode` gives them, whatever its seal says. Raises Damaged."""
     found: dict[str, list[dict[str, Any]]] = {"commitInfo": [], "add": [], "remove": []}
     try:
         for line in data.splitlines():
@@ -180,6 +231,11 @@ def decode(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
         raise Damaged(f"{name}: not a commit: {error}", _VERIFY) from None
     if not found["commitInfo"]:
         raise Damaged(f"{name}: not a commit: there is no commitInfo in it", _VERIFY)
+    try:
+        msgspec.convert(found["commitInfo"][0], _Info)
+        time_of(found["commitInfo"][0])
+    except (msgspec.ValidationError, KeyError, ValueError, OverflowError) as error:
+        raise Damaged(f"{name}: not a commit: {error!s:.200}", _VERIFY) from None
     return found
 
 
@@ -220,7 +276,8 @@ def pin_of(add: Mapping[str, Any]) -> FilePin | None:
         path, size, rows = add["path"], add["size"], stats["numRecords"]
     except (msgspec.DecodeError, KeyError, TypeError):
         return None
-    return file_pin(path, size, rows, low, high)
+    known = isinstance(size, int) and isinstance(rows, int) and all(isinstance(text, str) for text in (path, low, high))
+    return file_pin(path, size, rows, low, high) if known else None
 
 
 def file_pin(path: str, size: int, rows: int, low: str, high: str) -> FilePin | None:
@@ -241,13 +298,15 @@ def chain(store: Store, kind: Kind) -> Iterator[Link]:
         try:
             data = store.read(name)
         except FileNotFoundError:
-            yield Link(version, name, None, None, ("missing",))
+            yield Link(version, name, None, None, (MISSING,))
             previous = None
             continue
         try:
             actions = decode(data, name)
         except Damaged as error:
-            yield Link(version, name, digest(data), None, (error.message.removeprefix(f"{name}: "),))
+            link = Link(version, name, digest(data), _read_at_all(data), (error.message.removeprefix(f"{name}: "),))
+            history.follow(link)
+            yield link
             previous = None
             continue
         problems = tuple(_problems(version, actions, previous, history.live))
@@ -267,6 +326,14 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+def _read_at_all(data: bytes) -> dict[str, list[dict[str, Any]]] | None:
+    """What can still be read of a damaged commit."""
+    try:
+        return actions_of(data, "")
+    except Damaged:
+        return None
+
+
 def _depth(value: object) -> int:
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(_depth, items), default=0) if isinstance(value, dict | list) else 0
@@ -280,13 +347,17 @@ def _problems(
     if version == 0:
         return
     if not info.keys() >= {"lake.prev", "lake.rows"} or not actions.keys() <= {"commitInfo", "add", "remove", "txn"}:
-        yield "not written by the lake"
+        yield NOT_OURS
         return
     if previous is not None and info["lake.prev"] != previous:
-        yield f"does not follow version {version - 1} as it is now"
+        yield f"{NOT_NEXT} {version - 1} as it is now"
     added = [pin_of(add) for add in actions["add"]]
     removed = [live.get(str(remove.get("path"))) for remove in actions["remove"]]
-    if None in added or (None in removed and previous is not None) or any(a["dataChange"] for a in actions["remove"]):
-        yield "adds or removes what the lake would not"
+    if (
+        None in added
+        or (None in removed and previous is not None)
+        or any(a.get("dataChange", True) for a in actions["remove"])
+    ):
+        yield NOT_APPENDED
     elif sum(pin.rows for pin in added if pin) - sum(pin.rows for pin in removed if pin) != info["lake.rows"]:
-        yield "has other rows than were committed"
+        yield NOT_ADDING_UP

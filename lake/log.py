@@ -27,6 +27,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
 from lake.commits import (
+    COMMIT,
     Commit,
     DataFile,
     commit_name,
@@ -39,6 +40,7 @@ from lake.commits import (
     micros,
     now,
     read_commit,
+    seal,
 )
 from lake.datafiles import ENCODERS, once, write
 from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTaken, SequenceTooLow
@@ -58,6 +60,8 @@ PROPERTIES = {
 }
 PATIENCE = 120.0  # seconds of lost races before an append gives up
 FILE_BYTES = 48 << 20  # of Arrow data in one file, at most; the files of a batch are encoded side by side
+
+CANNOT_OPEN = "run 'lake verify'; pinned snapshots can still be read with --at"
 
 _HINT = "_last_checkpoint"
 
@@ -158,7 +162,7 @@ class Log:
         self._held = HeldIds(lambda name: store.source(f"{self.folder}/{name}"))
 
     def create(self) -> None:
-        """Create the table, unless somebody else did a moment ago."""
+        """Create the table, unless somebody else did a moment ago, or its first commit is lost and others remain."""
         with tempfile.TemporaryDirectory() as scratch:
             with _delta(f"{self.folder}: cannot be created"):
                 DeltaTable.create(
@@ -169,9 +173,10 @@ class Log:
                     configuration=PROPERTIES,
                     commit_properties=CommitProperties(custom_metadata={"lake.time": now()}),
                 )
-            first = Path(scratch, "_delta_log", f"{0:020d}.json").read_bytes()
+            first = seal(Path(scratch, "_delta_log", f"{0:020d}.json").read_bytes())
         try:
-            self._store.write_new(commit_name(self.kind, 0), first)
+            if not self._remains():
+                self._store.write_new(commit_name(self.kind, 0), first)
         except LakeError as error:
             raise LakeError(f"{self.folder}: cannot be created: {error.message}", error.hint) from error
 
@@ -183,8 +188,10 @@ class Log:
         """The table at a version, or at its newest. Raises NotALake, Damaged."""
         path = self._store.url(self.folder)
         if not self.exists():
+            if self._remains():
+                raise Damaged(f"{path}: cannot be opened: its first commit is missing", CANNOT_OPEN)
             raise NotALake(f"{path}: there is no table of {self.kind.name} here", "run 'lake init'")
-        with _delta(f"{path}: cannot be opened", Damaged, "run 'lake verify'"):
+        with _delta(f"{path}: cannot be opened", Damaged, CANNOT_OPEN):
             table = DeltaTable(path, version=version, storage_options=dict(self._store.options))
         found = table.metadata().configuration
         for name, value in PROPERTIES.items():
@@ -337,6 +344,12 @@ class Log:
             return digest(self._store.read(commit_name(self.kind, pin.version))) == pin.head
         except FileNotFoundError:
             return False
+
+    def _remains(self) -> bool:
+        """Whether there are later commits than the first. Asked while there is no first one."""
+        return (
+            any(COMMIT.fullmatch(name) for name in self._store.names(f"{self.folder}/_delta_log")) and not self.exists()
+        )
 
     def _already(self, position: Position, batch: _Batch, offered: int) -> Appended:
         if position.sequence > batch.sequence:

@@ -414,8 +414,8 @@ def test_an_edited_last_commit_is_found_by_its_pin(told):
     """An edit of the newest commit, which no other one follows yet, is found by the pin."""
     log = Path(told.uri, "tables", "evidence", "_delta_log", f"{3:020d}.json")
     log.write_text(log.read_text().replace('"lake.sequence":2', '"lake.sequence":7'))
-    assert [problem.split(": ")[1] for problem in told.verify()] == [
-        "the log no longer has the version of evidence that was pinned"
+    assert "the log no longer has the version of evidence that was pinned" in [
+        problem.split(": ")[1] for problem in told.verify()
     ]
 
 

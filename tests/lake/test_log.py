@@ -492,10 +492,10 @@ def test_a_rollback_shows(told):
 
 
 def test_an_edited_commit_shows(told):
-    """A commit that was edited no longer carries the one after it."""
+    """A commit that was edited no longer has the bytes that it was sealed with, and is named alone."""
     path = commit_path(told, 3)
     path.write_text(path.read_text().replace('"lake.sequence":2', '"lake.sequence":1'))
-    assert problems(told) == [f"{commit_name(KIND, 4)}: does not follow version 3 as it is now"]
+    assert problems(told) == [f"{commit_name(KIND, 3)}: its bytes are not those that were written"]
 
 
 def test_a_missing_commit_shows(told):
@@ -519,10 +519,10 @@ def test_a_torn_last_commit_shows(told, damage):
 
 
 def test_a_commit_cut_between_its_lines_shows(told):
-    """A commit of which only the first lines are left has not the rows that it says."""
+    """A commit of which only the first lines are left is shorter than its seal says."""
     path = commit_path(told, 6)
     path.write_text("".join(line for line in path.read_text().splitlines(True) if '"add"' not in line))
-    assert f"{commit_name(KIND, 6)}: has other rows than were committed" in problems(told)
+    assert f"{commit_name(KIND, 6)}: its bytes are not those that were written" in problems(told)
 
 
 def test_a_foreign_commit_shows(told):
