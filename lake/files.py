@@ -199,7 +199,7 @@ class Folder(Store):
         """As any store; folders in the folder are passed over."""
         path = self.url(folder)
         found = []
-        with _disk(path), contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+        with contextlib.suppress(FileNotFoundError), _disk(path), os.scandir(path) as entries:
             for entry in entries:
                 # Scratch files come and go while the folder is read.
                 with contextlib.suppress(FileNotFoundError):
