@@ -17,7 +17,9 @@ from lake.commits import DataFile, digest
 from lake.files import Store
 from lake.snapshots import FilePin
 
-ROW_GROUP = 122_880  # rows; what DuckDB reads in one go on one core
+# A row group is what a look-up reads: a quarter of what DuckDB scans fastest costs a scan nothing that can be measured.
+ROW_GROUP = 32_768  # rows
+ROW_GROUP_BYTES = 64 << 20  # of Arrow data
 ENCODERS = 2
 
 # Columns worth a dictionary: their values repeat.
@@ -28,6 +30,11 @@ _REPEATING = frozenset(
         *("reasons.list.element", "task_id"),
     }
 )
+
+# Columns that are looked up by value: a Bloom filter tells which row groups cannot hold it. An id's time does that as
+# well, but not where the times are unknown. Together they make a file of evidence two hundredths larger.
+_LOOKED_UP = ("event_id", "run_id", "task_id")
+_FALSE_POSITIVES = 0.01
 
 
 def write(store: Store, folder: str, events: pa.Table) -> DataFile:
@@ -46,14 +53,18 @@ def write(store: Store, folder: str, events: pa.Table) -> DataFile:
 def encode(events: pa.Table) -> memoryview:
     """Events as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
+    group = max(1, min(ROW_GROUP, len(events), ROW_GROUP_BYTES * len(events) // max(1, events.nbytes)))
     pq.write_table(
         events,
         sink,
-        row_group_size=ROW_GROUP,
+        row_group_size=group,
         compression="zstd",
         use_dictionary=[path for path in _leaves(events.schema) if path in _REPEATING],
         write_statistics=["event_id", "recorded_at"],
         write_page_checksum=True,
+        bloom_filter_options={
+            name: {"ndv": group, "fpp": _FALSE_POSITIVES} for name in _LOOKED_UP if name in events.schema.names
+        },
     )
     return memoryview(sink.getvalue())
 
