@@ -19,8 +19,9 @@ import msgspec
 import pyarrow as pa
 
 from ingest import bookmarks
-from ingest.blocks import Block, Input, Mark, Sizes
+from ingest.blocks import Block, Mark, Sizes
 from ingest.bookmarks import Note
+from ingest.formats import Input
 from ingest.parse import Parsed, Parser, rejected_file
 from ingest.readers import Reader, reader_named
 from ingest.rows import Refused

@@ -78,12 +78,16 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """What to run: a command, or the function `main` of a module in a fresh interpreter.
 
     `argv[0]` is looked up on the usual path. `entry` is a path to a Python file; it saves the start of a second
-    interpreter. `files` (name -> content) are put in the program's folder, which is its working directory. `pass_fds`
-    stay open in it under the same numbers. `readable` are folders that it may read beside the system's.
+    interpreter, in which `packages` are folders to import from, after the standard library's. `environment` is all
+    there is of it. `files` (name -> content) are put in the program's folder, which is its working directory.
+    `pass_fds` stay open in it under the same numbers. `readable` are folders that it may read beside the system's and
+    the packages'.
     """
 
     argv: tuple[str, ...] = ()
     entry: Path | None = None
+    packages: tuple[str, ...] = ()
+    environment: Mapping[str, str] = {}
     files: Mapping[str, bytes] = {}
     pass_fds: tuple[int, ...] = ()
     readable: tuple[str, ...] = ()
@@ -123,6 +127,7 @@ class Running:
     def __init__(self, program: Program, limits: Limits) -> None:
         self.limits = limits
         self.began = time.monotonic()
+        self.deadline = self.began + limits.wall_seconds + _GRACE_SECONDS
         argv = _resolved(program.argv)
         self.folder = tempfile.mkdtemp(prefix="sandbox-")
         orders = {
@@ -131,8 +136,10 @@ class Running:
             "entry_folder": str(program.entry.parent) if program.entry else "",
             "files": {name: bytes(content) for name, content in program.files.items()},
             "folder": self.folder,
+            "packages": program.packages,
+            "environment": dict(program.environment),
             "pass_fds": program.pass_fds,
-            "readable": (*_SYSTEM, *_interpreter_folders(), *program.readable),
+            "readable": (*_SYSTEM, *_interpreter_folders(), *program.packages, *program.readable),
             "without": limits.without,
             "wall_seconds": limits.wall_seconds,
             "cpu_seconds": limits.cpu_seconds or int(limits.wall_seconds) + 1,
@@ -190,7 +197,11 @@ class Running:
     @property
     def overdue(self) -> bool:
         """Whether even the supervisor should have ended by now."""
-        return time.monotonic() - self.began > self.limits.wall_seconds + _GRACE_SECONDS
+        return time.monotonic() > self.deadline
+
+    def hurry(self, seconds: float) -> None:
+        """Leave it no more than so many seconds from now."""
+        self.deadline = min(self.deadline, time.monotonic() + seconds)
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the launcher, and with it to the supervisor, whose end is the end of the rest."""

@@ -344,6 +344,7 @@ def be_the_program(orders: Orders, layers: list[str]) -> NoReturn:
     try:
         os.setsid()
         os.environ.clear()
+        os.environ.update(orders["environment"])
         confine(orders, layers)
         report("layers", *layers)
         os.close(STATUS_FD)
@@ -351,9 +352,9 @@ def be_the_program(orders: Orders, layers: list[str]) -> NoReturn:
             code = 127
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and an exec hands down
                 signal.signal(number, signal.SIG_DFL)
-            os.execve(orders["argv"][0], orders["argv"], {})  # noqa: S606  no shell is what is wanted
+            os.execve(orders["argv"][0], orders["argv"], orders["environment"])  # noqa: S606  no shell is what is wanted
         code = 1
-        sys.path.append(orders["entry_folder"])
+        sys.path += (*orders["packages"], orders["entry_folder"])
         module = __import__(orders["entry"])
         sys.path.pop()
         module.main()

@@ -49,7 +49,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Bytes that no new row came of may be `ratio` times the packed ones, and `free_bytes` whatever the ratio: more than a
     block has. The same rows over and over may be `repeated_rows` or `repeated_bytes` beyond that ratio, whichever is
-    reached first. zstd frames that need a larger window than `window_bytes` are refused.
+    reached first. zstd frames that need a larger window than `window_bytes` are refused. Parquet of which no row comes
+    for `silence_seconds` is given up.
     """
 
     ratio: int = 250
@@ -58,6 +59,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeated_bytes: int = 16 << 20
     total_bytes: int = 1 << 40
     window_bytes: int = 128 << 20
+    silence_seconds: float = 30.0
 
 
 class Source(NamedTuple):
