@@ -132,6 +132,7 @@ class Folder(Store):
     def __init__(self, uri: str) -> None:
         self._root = _local_root(uri)
         self.uri = str(self._root)
+        self._lasting: set[str] = set()
 
     def url(self, name: str) -> str:
         """The full path."""
@@ -234,13 +235,32 @@ class Folder(Store):
         folder, base = os.path.split(final)
         scratch = os.path.join(folder, f".{base}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
         with _disk(final):
-            _make_folder(folder)
+            self._make_folder(folder)
             try:
                 _write(scratch, data)
                 yield scratch, final
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(scratch)
+
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder of this store and those above it, each with its name on the disk.
+
+        One that is there already may have been made by somebody who did not come this far, so the first use counts.
+        """
+        if folder in self._lasting and os.path.isdir(folder):
+            return
+        if folder == self.uri:
+            _make_root(folder)
+        else:
+            self._make_folder(os.path.dirname(folder))
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise
+            _sync(os.path.dirname(folder))
+        self._lasting.add(folder)
 
 
 @contextlib.contextmanager
@@ -268,17 +288,21 @@ def _write(path: str, data: bytes | memoryview) -> None:
         os.close(descriptor)
 
 
-def _make_folder(folder: str) -> None:
-    """Make a folder and those above it, each with its name on the disk."""
-    if os.path.isdir(folder):
-        return
-    _make_folder(os.path.dirname(folder))
+def _make_root(folder: str) -> None:
+    """Make the folder of a store, and those above it that are missing, each with its name on the disk."""
+    parent = os.path.dirname(folder)
     try:
+        os.mkdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        _make_root(parent)
         os.mkdir(folder)
     except FileExistsError:
         if not os.path.isdir(folder):
             raise
-    _sync(os.path.dirname(folder))
+        # Where we may not look we have made nothing either.
+        if not os.access(parent, os.R_OK):
+            return
+    _sync(parent)
 
 
 def _sync(path: str) -> None:
