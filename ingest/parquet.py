@@ -11,9 +11,7 @@ Not here: the sandbox itself (`sandbox`), what the values of a column look like 
 import hashlib
 import json
 import os
-import select
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,9 +21,9 @@ import pyarrow.compute as pc
 
 from ingest import sandbox
 from ingest.blocks import CELL, Block, Cells, Cursor, Mark, Refusal, Sizes, Variety
+from ingest.listener import Ended, Listener, Silent
 from ingest.rows import Problem, Refused, speakable
 from ingest.sources import Cut, Limits
-from lake.errors import LakeError
 
 MAGIC = b"PAR1"
 _CHILD = Path(__file__).with_name("parquet_child.py")
@@ -35,7 +33,6 @@ _ROWS_IN_MEMORY = 8  # copies of one row that there may be beyond that
 _CPU_SECONDS = 60  # and one for each MiB of the file
 _FOREVER = 1e7  # seconds; who waits is this side, by the frame
 _FRAME = 64 << 20  # bytes of a frame, beyond those of a row
-_ENDING_SECONDS = 2.0
 
 
 def sha256(file: BinaryIO) -> str:
@@ -90,12 +87,13 @@ class _Reading:
         self._limits = limits
         self._size = os.fstat(file.fileno()).st_size
         self._longest = sizes.row + _FRAME
+        self._cpu_seconds = _CPU_SECONDS + (self._size >> 20)
         self._rows = 1
         self._told_rows = 0
         self._told_bytes = 0
         self.variety = Variety(self, limits)
         file.seek(0)
-        self._pipe, theirs = os.pipe()
+        pipe, theirs = os.pipe()
         orders = {"pipe": theirs, "input": file.fileno(), "skip": skip, "row_bytes": sizes.row}
         program = sandbox.Program(
             entry=_CHILD,
@@ -107,14 +105,11 @@ class _Reading:
         )
         allowed = sandbox.Limits(
             wall_seconds=_FOREVER,
-            cpu_seconds=_CPU_SECONDS + (self._size >> 20),
+            cpu_seconds=self._cpu_seconds,
             memory_bytes=_MEMORY + _ROWS_IN_MEMORY * sizes.row,
         )
         try:
-            self._running: sandbox.Running | None = sandbox.start(program, allowed)
-        except BaseException:
-            os.close(self._pipe)
-            raise
+            self._listener = Listener(program, allowed, pipe)
         finally:
             os.close(theirs)
 
@@ -164,51 +159,20 @@ class _Reading:
 
     def _exactly(self, size: int) -> bytes:
         """So many bytes of what is told. Raises Cut where they do not come."""
-        parts = []
-        deadline = time.monotonic() + self._limits.silence_seconds
-        while size:
-            if not select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                self.close()
-                raise Cut(
-                    "corrupt", f"reading the Parquet file came to nothing for {self._limits.silence_seconds:g} seconds"
-                )
-            part = os.read(self._pipe, min(size, 1 << 20))
-            if not part:
-                raise self._death()
-            parts.append(part)
-            size -= len(part)
-            deadline = time.monotonic() + self._limits.silence_seconds
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _death(self) -> Cut:
-        """Why the child told no more. Raises LakeError where it never began."""
-        running, self._running = self._running, None
-        if running is None:
-            raise LakeError("the reader of Parquet was asked for more after its end")
-        running.hurry(_ENDING_SECONDS)
-        (outcome,) = sandbox.together(running)
-        said = (outcome.stderr.strip().splitlines() or ["no message"])[-1]
-        if not outcome.started:
-            raise LakeError(
-                f"the sandbox cannot start the reader of Parquet: {said}",
-                "see docs/scoring.md for what it needs of the system; JSON lines and CSV are read without it",
-            )
-        if outcome.signal == "SIGXCPU" or outcome.cpu_seconds > _CPU_SECONDS + (self._size >> 20):
-            return Cut("decompression_bomb", "reading the Parquet file takes more time than it may take")
-        if outcome.signal:
-            what = f"{outcome.signal}; it may take more memory than there is for it"
-        else:
-            what = f"exit code {outcome.exit_code}: {said}"
-        return Cut("corrupt", f"the Parquet file is damaged: reading it ended with {what}")
+        seconds = self._limits.silence_seconds
+        try:
+            return self._listener.exactly(size, seconds)
+        except Silent:
+            raise Cut("corrupt", f"reading the Parquet file came to nothing for {seconds:g} seconds") from None
+        except Ended as ended:
+            if ended.outcome.signal == "SIGXCPU" or ended.outcome.cpu_seconds > self._cpu_seconds:
+                raise Cut("decompression_bomb", "reading the Parquet file takes more time than it may take") from None
+            hint = "; it may take more memory than there is for it" if ended.outcome.signal else ""
+            raise Cut("corrupt", f"the Parquet file is damaged: reading it ended with {ended.how}{hint}") from None
 
     def close(self) -> None:
-        """End the child, if it has not ended, and let go of what is held."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.finish()
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
+        """End the child, if it has not ended."""
+        self._listener.close()
 
 
 def _told(data: bytes) -> Any:
