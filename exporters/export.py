@@ -532,12 +532,12 @@ def _appearing(out: Path) -> Iterator[Path]:
         _sweep(parent, out.name)
         scratch = parent / f".{out.name}.{secrets.token_hex(6)}.new"
         scratch.mkdir()
+        held = _hold(scratch)
+        assert held is not None
+        # Only what is held is called partial, so that nobody sweeps away what was made a moment ago.
+        filled = scratch.rename(scratch.with_suffix(".partial"))
     except OSError as error:
         raise LakeError(f"{parent}: {error.strerror}", "choose a folder that can be written to") from None
-    held = _hold(scratch)
-    assert held is not None
-    # Only what is held is called partial, so that nobody sweeps away what was made a moment ago.
-    filled = scratch.rename(scratch.with_suffix(".partial"))
     try:
         yield filled
         _publish(filled, out)

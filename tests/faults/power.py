@@ -3,9 +3,9 @@
 `Disk` listens to every call under the store (`Injector.watch`) and keeps a journal of them with the bytes. At any point
 of the journal `after` lays out a folder as a machine might find it when the power is back:
 
-- bytes of a file are there for good once the file was fsynced; until then the file is whole, empty, full of NUL, or cut;
-- a name (made, moved or taken away) is there for good once its folder was fsynced; until then it may be there or not,
-  so that a later one may have survived an earlier one;
+- bytes of a file are there for good once the file was fsynced; until then it is whole, empty, full of NUL, or cut;
+- a name (made, moved, taken away) is there for good once its folder was fsynced; until then it may be there or not: a
+  later one may have survived an earlier one;
 - a folder whose own name was lost is lost with all that is in it.
 
 This is what POSIX promises, which is less than most file systems keep. It is not a disk that lies about fsync.

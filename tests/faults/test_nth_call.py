@@ -1,5 +1,6 @@
 """The n-th call under the store goes wrong, for every n; the same is done again, and all is as after a clean run."""
 
+import errno
 import random
 import shutil
 import signal
@@ -63,7 +64,9 @@ def test_a_call_that_fails_leaves_nothing_that_cannot_be_done_again(bench, most,
     for number in bench.numbers(seed, most):
         for mode, lasts in (("fail", 1), ("lost", 1), ("fail", FOREVER)):
             root = bench.fresh()
-            with injected(Fault(number, mode, lasts=lasts), bench.operation.modules) as injector:
+            # An error that stays is what a full disk is.
+            code = errno.EIO if lasts == 1 else errno.ENOSPC
+            with injected(Fault(number, mode, code=code, lasts=lasts), bench.operation.modules) as injector:
                 refused += attempt(bench.operation, root) is not None
             tried += injector.fired > 0
             bench.operation.do(root)
