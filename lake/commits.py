@@ -178,10 +178,24 @@ def seal(data: bytes) -> bytes:
     return start + told.encode() + rest
 
 
-def sealed_length(data: bytes) -> int | None:
-    """The length in bytes that a commit says it has, or None if it does not say."""
-    found = _SEALED.search(data.partition(b"\n")[0])
-    return int(found[2][:10]) if found and found[2][:10].isdigit() else None
+def torn(data: bytes) -> bool:
+    """Whether this is the beginning of a commit, or nothing, with zeros after it: what a power failure leaves."""
+    kept = data.rstrip(b"\0")
+    start = b'{"commitInfo":{'
+    if b"\0" in kept or not (kept.startswith(start) or start.startswith(kept)):
+        return False
+    *lines, rest = kept.split(b"\n")
+    if not all(map(_is_line, lines)):
+        return False
+    if (rest and not _is_line(rest)) or not kept:
+        return True
+    whole = b"\n".join([*lines, rest])
+    told = _SEALED.search(whole.partition(b"\n")[0])
+    if told is None or not told[2][:10].isdigit():
+        return False
+    # A wrong length alone is no lost end.
+    unsealed = whole[: told.start(2)] + _NO_SEAL + whole[told.end(2) :]
+    return len(whole) < int(told[2][:10]) and not told[2].endswith(digest(unsealed).encode())
 
 
 def check_note(note: object) -> None:
@@ -293,7 +307,7 @@ def chain(store: Store, kind: Kind) -> Iterator[Link]:
     versions = [int(match[1]) for name in store.names(folder) if (match := COMMIT.fullmatch(name))]
     previous: str | None = None
     history = History()
-    for version in range(max(versions, default=0) + 1):
+    for version in _with_gaps(sorted(versions)):
         name = commit_name(kind, version)
         try:
             data = store.read(name)
@@ -324,6 +338,24 @@ def digest(data: bytes | memoryview) -> str:
 def now() -> int:
     """The time in microseconds since 1970."""
     return time.time_ns() // 1000
+
+
+def _is_line(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict[str, dict[str, Any]])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _with_gaps(versions: Sequence[int]) -> Iterator[int]:
+    """The versions, and the first and last of those that are missing between them: a name may say any number."""
+    expected = 0
+    for version in versions or (0,):
+        if version > expected:
+            yield from sorted({expected, version - 1})
+        yield version
+        expected = version + 1
 
 
 def _read_at_all(data: bytes) -> dict[str, list[dict[str, Any]]] | None:

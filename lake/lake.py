@@ -18,10 +18,11 @@ from lake.commits import Commit, check_note
 from lake.errors import Damaged, LakeError, NotALake, SequenceTooLow, UnknownRef, UsageError
 from lake.events import KINDS, PIN_ORDER, kind_named, to_table
 from lake.files import Store
+from lake.findings import Finding
 from lake.log import Appended, Log, Position
 from lake.snapshots import ID_LENGTH, Snapshot, manifest_of, scan_files
 from lake.stores import store_at
-from lake.verify import verify_log, verify_states
+from lake.verify import examine
 
 FORMAT = 1
 SHORTEST_PREFIX = 6
@@ -227,25 +228,12 @@ class Lake:
             raise Damaged(f"objects/{digest}: its bytes are not those that were kept", "restore it from a backup")
         return data
 
-    def verify(self, *, deep: bool = False) -> Iterator[str]:
-        """What is wrong with this lake, a line each: properties, chains, files, pins. Nothing if all is well.
+    def verify(self, *, deep: bool = False) -> Iterator[Finding]:
+        """What is wrong with this lake: properties, chains, files, pins, exports. Nothing if all is well.
 
-        `deep` reads every file that a snapshot or the newest version needs and compares its sha256.
+        `deep` reads every file in full: its sha256, page checksums, rows, ids. `lake.verify.examine` says more.
         """
-        for log in self._logs.values():
-            yield from verify_log(self._store, log)
-        yield from verify_states(self._logs, self._states(), deep=deep)
-
-    def _states(self) -> Iterator[tuple[str, Snapshot | LakeError]]:
-        try:
-            yield "now", self._at({})
-        except LakeError as error:
-            yield "now", error
-        for snapshot_id in self.snapshots():
-            try:
-                yield f"snapshot {snapshot_id}", self._stored(snapshot_id)
-            except LakeError as error:
-                yield f"snapshot {snapshot_id}", error
+        yield from examine(self._store, self._logs, deep=deep).faults
 
     def _at(self, versions: dict[str, int]) -> Snapshot:
         return Snapshot(

@@ -12,6 +12,7 @@ Every open reads the table's properties back: the ones below are what keeps old 
 import contextlib
 import functools
 import random
+import re
 import secrets
 import tempfile
 import time
@@ -47,7 +48,7 @@ from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTaken, 
 from lake.events import Kind, digest_of, slices, with_ids
 from lake.files import Store
 from lake.held import HeldIds
-from lake.snapshots import FilePin, TablePin
+from lake.snapshots import FILE_NAME, FilePin, TablePin
 
 PROPERTIES = {
     "delta.appendOnly": "true",
@@ -346,10 +347,10 @@ class Log:
             return False
 
     def _remains(self) -> bool:
-        """Whether there are later commits than the first. Asked while there is no first one."""
-        return (
-            any(COMMIT.fullmatch(name) for name in self._store.names(f"{self.folder}/_delta_log")) and not self.exists()
-        )
+        """Whether there is something of a table whose first commit is lost. Asked while there is no first commit."""
+        commits, files = self._store.names(f"{self.folder}/_delta_log"), self._store.names(self.folder)
+        found = any(map(COMMIT.fullmatch, commits)) or any(re.fullmatch(FILE_NAME, name) for name in files)
+        return found and not self.exists()
 
     def _already(self, position: Position, batch: _Batch, offered: int) -> Appended:
         if position.sequence > batch.sequence:

@@ -52,7 +52,7 @@ def commit_path(log: Log, version: int) -> Path:
 
 
 def problems(log: Log) -> list[str]:
-    return list(verify_log(log._store, log))
+    return [str(finding) for finding in verify_log(log._store, log)]
 
 
 def runs(log: Log) -> list[str]:
@@ -522,7 +522,7 @@ def test_a_commit_cut_between_its_lines_shows(told):
     """A commit of which only the first lines are left is shorter than its seal says."""
     path = commit_path(told, 6)
     path.write_text("".join(line for line in path.read_text().splitlines(True) if '"add"' not in line))
-    assert f"{commit_name(KIND, 6)}: its bytes are not those that were written" in problems(told)
+    assert [problem.split(": ")[0] for problem in problems(told)] == [commit_name(KIND, 6)]
 
 
 def test_a_foreign_commit_shows(told):
@@ -549,7 +549,7 @@ def test_a_foreign_file_is_not_opened(told):
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         with pytest.raises(Damaged, match="a file that the lake did not write"):
             _ = told.head().files
-        assert any("did not write" in problem for problem in problems(told))
+        assert any(problem.startswith(commit_name(KIND, 6)) for problem in problems(told))
 
 
 def test_what_an_attempt_left_is_not_counted_on(log):
