@@ -17,7 +17,8 @@ import typer
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import At, Form, LakeUri, PolicyFile, policy_in
 from cli.output import Format, say, show
-from lake import KINDS, Commit, Lake, LakeError
+from lake import KINDS, Commit, Lake, LakeError, Snapshot
+from lake.events import PIN_ORDER
 from views import catalog as catalogs
 from views import connect, lineage, needed
 from views.query import query
@@ -67,8 +68,22 @@ def shell(lake: LakeUri = HERE, at: At = None, policy: PolicyFile = None) -> Non
         file = os.path.join(folder, "lake.duckdb")
         catalogs.write(file, snapshot, policy_in(policy))
         say(f"{snapshot.vector}; '.tables' lists the relations, '.quit' leaves")
-        ended = subprocess.run([program, "-readonly", file], check=False)
+        first = os.path.join(folder, "first.sql")
+        Path(first).write_text(_walls(snapshot), "utf-8")
+        ended = subprocess.run([program, "-readonly", "-init", first, file], check=False)
     raise typer.Exit(ended.returncode)
+
+
+def _walls(snapshot: Snapshot) -> str:
+    """What a shell does first: what is typed as SQL there reads the pinned files and nothing else.
+
+    The shell's own commands, such as .shell and .output, are the user's; so are the settings in ~/.duckdbrc.
+    """
+    own = Path.home() / ".duckdbrc"
+    paths = ", ".join("'{}'".format(path.replace("'", "''")) for kind in PIN_ORDER for path in snapshot.paths(kind))
+    read_own = [f".read {own}"] if own.is_file() else []
+    walls = [f"set allowed_paths = [{paths}];", "set enable_external_access = false;"]
+    return "\n".join((*read_own, *walls, ""))
 
 
 def catalog(

@@ -10,6 +10,7 @@ import typer
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import DryRun, Form, LakeUri
 from cli.output import Format, Meter, counted, say, show
+from ingest.blocks import Sizes
 from ingest.run import FileSummary
 from ingest.run import Options as IngestOptions
 from ingest.run import ingest as read_files
@@ -82,6 +83,9 @@ def ingest(
             "--input-format", metavar="FORMAT", help="jsonl, json, csv, tsv or parquet, if it cannot be told."
         ),
     ] = None,
+    max_row_bytes: Annotated[
+        int, typer.Option("--max-row-bytes", metavar="BYTES", min=1, help="Reject rows that are longer.")
+    ] = Sizes().row,
     again: Annotated[bool, typer.Option("--again", help="Read from the start whatever was read before.")] = False,
     dry_run: DryRun = False,
     form: Form = Format.table,
@@ -95,7 +99,14 @@ def ingest(
     Example: lake ingest evidence runs/*.jsonl.zst
     """
     door = Lake.open(lake)
-    options = IngestOptions(reader=reader, source=source, format=input_format, again=again, dry_run=dry_run)
+    options = IngestOptions(
+        reader=reader,
+        source=source,
+        format=input_format,
+        again=again,
+        dry_run=dry_run,
+        sizes=Sizes(row=max_row_bytes),
+    )
     with Meter(f"reading {kind}", "B") as meter:
         summary = read_files(door, kind, files, options, lambda step: meter(step.done, step.total, step.file))
     show(map(_outcome, summary.files), form)

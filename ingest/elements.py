@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ingest.blocks import BOM, PEEK, WINDOW, Block, Cursor, Refusal, Sizes, Variety, cut
-from ingest.rows import MAX_DEPTH, Problem, marks_in, max_marks
+from ingest.rows import MAX_DEPTH, Problem, marks_in, max_marks, too_much
 from ingest.sources import Limits, Stream
 
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -71,7 +71,7 @@ class Elements:
         if ended:
             return self._unfinished(rest, found)
         if len(rest) > self._sizes.row:
-            problem = Problem("too_long", "an element is larger than a row may be; what follows it is not read")
+            problem = too_much("too_long", "nothing behind it is read: an element is large")
             return [cut(self._cursor.line + found + 1, rest, problem)]
         return []
 
@@ -149,9 +149,7 @@ class Elements:
                 if whole or end < self._window_at + len(self._window):
                     return end
             if self._window_at == at and marks_in(self._window) > max_marks(self._sizes.row):
-                self._hopeless = Problem(
-                    "too_many_values", "an element has more values than a row may have; what follows it is not read"
-                )
+                self._hopeless = too_much("too_many_values", "nothing behind it is read: an element has many values")
                 return None
             self._see(text, at, WINDOW if self._window_at < at else 4 * len(self._window))
 

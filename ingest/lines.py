@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from ingest.blocks import BOM, PEEK, RAW_KEPT, WINDOW, Block, Cursor, Refusal, Sizes, Variety, cut
-from ingest.rows import Decoder, Problem
+from ingest.rows import Decoder, too_much
 from ingest.sources import Limits, Stream
 
 
@@ -79,7 +79,7 @@ def _endless(stream: Stream, held: bytes, cursor: Cursor) -> tuple[Refusal, bool
         held = b"" if end else stream.read(PEEK)
     cursor.line += 1
     failure = None if end else stream.failure
-    problem = failure or Problem("too_long", f"the line has {size:,} bytes, more than a row may have")
+    problem = failure or too_much("too_long", f"the line has {size:,} bytes")
     return Refusal(cursor.line, raw, size, problem), failure is not None
 
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from ingest import sandbox
 from ingest.blocks import CELL, Block, Cells, Cursor, Mark, Refusal, Sizes, Variety
 from ingest.listener import Ended, Listener, Silent
-from ingest.rows import Problem, Refused, speakable
+from ingest.rows import Problem, Refused, speakable, too_much
 from ingest.sources import Cut, Limits
 
 MAGIC = b"PAR1"
@@ -57,7 +57,7 @@ def blocks(file: BinaryIO, cursor: Cursor, sizes: Sizes, digest: str, limits: Li
         for columns in reading.batches():
             if isinstance(columns, int):
                 cursor.line += 1
-                long = Problem("too_long", f"the row has {columns:,} bytes, more than a row may have")
+                long = too_much("too_long", f"the row has {columns:,} bytes")
                 yield Block(
                     Mark(0, cursor.line, digest), cells=cells, refusals=[Refusal(cursor.line, b"", columns, long)]
                 )

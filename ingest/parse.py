@@ -29,6 +29,7 @@ from ingest.rows import (
     json_text,
     max_marks,
     sha256,
+    too_much,
     unspeakable,
 )
 from lake import KINDS
@@ -116,7 +117,7 @@ class Parser:
             line = int(block.lines[number])
             raw = block.data[start:end].rstrip(b"\r\n")
             if end - start > self._row_limit:
-                problem = Problem("too_long", f"the row has {len(raw):,} bytes, more than a row may have")
+                problem = too_much("too_long", f"the row has {len(raw):,} bytes")
                 yield line, Decoded(None, hashlib.sha256(raw).hexdigest(), [problem]), raw
             elif raw.strip(b" \t\r\n"):
                 yield line, self._decoder.decode(raw), raw

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 
 from ingest.blocks import CELL, PEEK, RAW_KEPT, Block, Cells, Cursor, Refusal, Sizes, Variety, cut
-from ingest.rows import Problem, refuse
+from ingest.rows import Problem, refuse, too_much
 from ingest.sources import Stream
 
 
@@ -171,7 +171,7 @@ def _record(records: Iterator[list[str]]) -> list[str] | Problem | None:
     except csv.Error as error:
         return Problem("csv_shape", f"not CSV: {error}")
     except _TooLong:
-        return Problem("too_long", "the record is longer than a row may be; a quote may be missing")
+        return too_much("too_long", "a quote may be missing: the record is long")
 
 
 def _cells(record: list[str] | Problem, raw: bytes, names: list[str], cursor: Cursor) -> list[Cells]:

@@ -59,6 +59,11 @@ class Decoded(NamedTuple):
     problems: list[Problem]
 
 
+def too_much(reason: str, what: str) -> Problem:
+    """A row that is larger than a row may be, and how to allow it."""
+    return Problem(reason, f"{what}, more than a row may have; --max-row-bytes allows more")
+
+
 def refuse(reason: str, message: str) -> Refused:
     """A refusal for one reason."""
     return Refused([Problem(reason, message)])
@@ -114,7 +119,7 @@ class Decoder:
 
     def _value(self, text: str) -> Any:
         if len(text) > self._marks and marks_in(text) > self._marks:
-            raise refuse("too_many_values", "the row has more values than a row may have")
+            raise Refused([too_much("too_many_values", "it has too many values")])
         try:
             value = self._json.decode(text)
         except json.JSONDecodeError as error:
