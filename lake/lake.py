@@ -20,6 +20,7 @@ from lake.events import KINDS, PIN_ORDER, kind_named, to_table
 from lake.files import Store
 from lake.findings import Finding
 from lake.log import Appended, Log, Position
+from lake.released import Vacuumed, check_readable, hold
 from lake.snapshots import ID_LENGTH, Snapshot, manifest_of, scan_files
 from lake.stores import store_at
 from lake.verify import examine
@@ -236,10 +237,10 @@ class Lake:
         yield from examine(self._store, self._logs, deep=deep).faults
 
     def _at(self, versions: dict[str, int]) -> Snapshot:
-        return Snapshot(
-            self._store,
-            manifest_of({kind: self._logs[kind].head(versions.get(kind)).pin() for kind in PIN_ORDER}),
-        )
+        pins = {kind: self._logs[kind].head(versions.get(kind)).pin() for kind in PIN_ORDER}
+        for kind in versions:
+            check_readable(self._store, self._logs[kind], pins[kind])
+        return Snapshot(self._store, manifest_of(pins))
 
     def _at_versions(self, ref: str) -> Snapshot:
         versions: dict[str, int] = {}
@@ -264,8 +265,19 @@ class Lake:
     def _keep(self, snapshot: Snapshot) -> None:
         if snapshot.root != self.uri:
             raise UsageError(f"snapshot {snapshot.id} is of another lake, {snapshot.root}")
-        if not self._store.write_new(f"snapshots/{snapshot.id}.json", snapshot.manifest):
+        name = f"snapshots/{snapshot.id}.json"
+        if not self._store.exists(name):
+            for kind, pin in snapshot.tables.items():
+                check_readable(self._store, self._logs[kind], pin, present=True)
+        if not self._store.write_new(name, snapshot.manifest):
             self._stored(snapshot.id)
+        try:
+            for kind, pin in snapshot.tables.items():
+                hold(self._store, self._logs[kind], pin)
+        except Vacuumed:
+            # Too late, and so for everybody who pins this state: nobody was told that it is kept.
+            self._store.remove(name)
+            raise
 
     def _by_prefix(self, prefix: str) -> str | None:
         found = [snapshot_id for snapshot_id in self.snapshots() if snapshot_id.startswith(prefix)]
