@@ -37,7 +37,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     block: int = 40 << 20
     row: int = 16 << 20
-    rows: int = 100_000
+    rows: int = 50_000
 
 
 class Mark(NamedTuple):

@@ -16,7 +16,7 @@ one program's own; where that filter cannot be had (`processes_limited` false) a
 
 import contextlib
 import functools
-import marshal
+import json
 import os
 import selectors
 import shutil
@@ -134,7 +134,7 @@ class Running:
             "argv": argv,
             "entry": program.entry.stem if program.entry else "",
             "entry_folder": str(program.entry.parent) if program.entry else "",
-            "files": {name: bytes(content) for name, content in program.files.items()},
+            "files": {name: content.decode("latin-1") for name, content in program.files.items()},
             "folder": self.folder,
             "packages": program.packages,
             "environment": dict(program.environment),
@@ -173,7 +173,7 @@ class Running:
         self.lost = False
         self.tails = {"stdout": b"", "stderr": b""}
         with contextlib.suppress(BrokenPipeError), _pipe(self.process.stdin) as stdin:
-            stdin.write(marshal.dumps(orders))
+            stdin.write(json.dumps(orders).encode())
 
     def channels(self) -> dict[int, str]:
         """What to read from, by file number."""
