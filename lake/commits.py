@@ -40,6 +40,7 @@ NOT_ADDING_UP = "has other rows than were committed"
 
 _VERIFY = "run 'lake verify'"
 _NO_SEAL = f"{0:010d}-{0:064d}".encode()
+_SEAL = re.compile(rb"[0-9]{10}-[0-9a-f]{64}")
 _SEALED = re.compile(rb'"([^"]*)"\s*:\s*"([^"]{%d})"\s*}\s*}\s*\Z' % len(_NO_SEAL))
 
 
@@ -200,6 +201,8 @@ def torn(data: bytes) -> bool:
 
 def check_note(note: object) -> None:
     """Refuse what would not come back from a commit as it was. Raises UsageError."""
+    if note is not None and not isinstance(note, dict):
+        raise UsageError(f"a note must be an object, not {type(note).__name__}", "write {'next': 7}, for example")
     try:
         text = json.dumps(note, allow_nan=False, ensure_ascii=False).encode()
         same = msgspec.json.decode(text) == note
@@ -228,6 +231,9 @@ def decode(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
     """
     found = actions_of(data, name)
     if (told := _SEALED.search(data.partition(b"\n")[0])) is not None:
+        if told[1] != b"lake.seal" and not _SEAL.fullmatch(told[2]):
+            # Something else of this length, said last by a version that sealed nothing.
+            return found
         unsealed = data[: told.start(2)] + _NO_SEAL + data[told.end(2) :]
         if told[1] != b"lake.seal" or told[2] != f"{len(data):010d}-{digest(unsealed)}".encode():
             raise Damaged(f"{name}: {NOT_SEALED}", _VERIFY)

@@ -83,7 +83,13 @@ GIVEN_ENVELOPE = ("recorded_at", "source")
 ID_LENGTH = 47
 _TIME_LIMIT = 1 << 56
 _SLICE_BYTES = 1 << 28  # of Arrow data at a time: the offsets of a text column end at 2 GiB
+_NARROW_BYTES = 1 << 30  # of text that is cast at a time, from a type whose offsets are wider
+DEEPEST_JSON = 256  # levels: more than ingest lets in, less than at which the first reader gives up
+
 _JSON = msgspec.json.Decoder(msgspec.Raw)
+_NUMBERS = msgspec.json.Decoder()
+# Whatever is too large for a double has this many digits, or an exponent of three.
+_LARGE_NUMBER = "[0-9]{200}|[0-9][eE][+]?[0-9]{3}"
 
 
 def _text(name: str, *, required: bool = False) -> pa.Field:
@@ -390,10 +396,21 @@ def _exact(kind: Kind, field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedAr
                 "convert it before it is appended; the lake changes no value",
             )
         try:
-            column = column.cast(field.type)
+            column = pa.chunked_array([part.cast(field.type) for part in _narrow(column)], field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InvalidRows(f"{kind.name}: column {field.name!r}: {error}") from None
     return column
+
+
+def _narrow(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """The column's values in arrays none of which has more text than an array with narrow offsets can hold."""
+    for chunk in column.chunks:
+        if chunk.nbytes <= _NARROW_BYTES:
+            yield chunk
+            continue
+        for part in slices(pa.table({"": chunk}), _NARROW_BYTES):
+            # A slice keeps its place among the offsets of the whole, which may be past what narrow ones reach.
+            yield pa.concat_arrays([part.column(0).chunk(0), chunk[:0]])
 
 
 def _keeps(given: pa.DataType, wanted: pa.DataType) -> bool:
@@ -455,12 +472,31 @@ def _refuse(kind: Kind, name: str, column: pa.ChunkedArray, bad: pa.ChunkedArray
 
 
 def _check_json(kind: Kind, name: str, column: pa.ChunkedArray) -> None:
-    for row, value in enumerate(column.to_pylist() if column.null_count < len(column) else ()):
-        if value is not None:
-            try:
-                _JSON.decode(value)
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise InvalidRows(f"{kind.name}: column {name!r}, row {row} is not JSON: {error}") from None
+    """Refuse what is no JSON, and JSON that some reader of it would not take, or would take for something else."""
+    if column.null_count == len(column):
+        return
+    large = np.asarray(pc.fill_null(pc.match_substring_regex(column, _LARGE_NUMBER), False))
+    for row, value in enumerate(column.to_pylist()):
+        if value is None:
+            continue
+        try:
+            (_NUMBERS if large[row] else _JSON).decode(value)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidRows(f"{kind.name}: column {name!r}, row {row} is not JSON: {error}") from None
+        if len(value) > 2 * DEEPEST_JSON and _depth(value) > DEEPEST_JSON:
+            raise InvalidRows(f"{kind.name}: column {name!r}, row {row} is deeper than {DEEPEST_JSON} levels")
+
+
+def _depth(text: str) -> int:
+    """How many lists and objects are within one another, in JSON that holds; at most, if that is no matter."""
+    depth = text.count("[") + text.count("{")
+    if depth <= DEEPEST_JSON:
+        return depth
+    depth, level = 0, [_NUMBERS.decode(text)]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def _check_times(kind: Kind, column: pa.ChunkedArray) -> None:

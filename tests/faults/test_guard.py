@@ -2,7 +2,7 @@
 
 deltalake's own commit protocol is not trusted: the lake writes its commits itself, and lets deltalake read them and
 work out checkpoints. So there are two halves here. The races say what deltalake does with its own operations, known
-faults included: a release that changes any of them treats the log in another way. The rest says what the lake itself needs.
+faults included: a release that changes any of them treats the log in another way. The rest says what the lake needs.
 
 When one fails after an upgrade: read the release notes for what it names, look at the rooms that its message names, and
 run all of `make faults`. If all is well, write `races.txt` anew (`python -m tests.faults.races`), and say in

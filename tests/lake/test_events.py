@@ -19,14 +19,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import InvalidRows, UsageError
-from lake.events import ID_LENGTH, KINDS, PIN_ORDER, SOURCE, TIMESTAMP, keys_of, kind_named, slices, to_table, with_ids
+from lake.events import (
+    DEEPEST_JSON,
+    ID_LENGTH,
+    KINDS,
+    PIN_ORDER,
+    SOURCE,
+    keys_of,
+    kind_named,
+    slices,
+    to_table,
+    with_ids,
+)
+from tests.lake.arrow_types import AT, EPOCH, EVIDENCE, EXACT, MATRIX, RUN, SCORE, SCORES, TARGETS, same
 
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-EVIDENCE, SCORES, TASKS, REJECTS = (KINDS[name] for name in ("evidence", "scores", "tasks", "rejects"))
-RUN = {"run_id": "r", "task_id": "t", "kind": "completion", "role": "executor"}
-SCORE = {"run_id": "r", "scorer": "s", "scorer_version": "1", "category": "accepted"}
+TASKS, REJECTS = KINDS["tasks"], KINDS["rejects"]
 REJECT = {"kind": "evidence", "reader": "native", "reason": "schema"}
-AT = dt.datetime(2026, 11, 21, 6, 27, 3, 141_592, tzinfo=dt.UTC)
 
 
 def ids(kind, rows):
@@ -277,107 +285,6 @@ def test_keys_spread():
 
 # what may be an event
 
-STRINGS = ["", "a", "é\U0001f600", "2026-01-01", "1", "true", None]
-WHOLE = [0, 1, 100, None]
-MOMENTS = [AT, EPOCH, None]
-MATRIX = {
-    **{str(given_type): pa.array(WHOLE, given_type) for given_type in (pa.int8(), pa.int16(), pa.int32(), pa.int64())},
-    **{str(kind): pa.array(WHOLE, kind) for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())},
-    "int64 past 2^53": pa.array([2**53 + 1], pa.int64()),
-    "uint64 past 2^63": pa.array([2**63], pa.uint64()),
-    "float16": pa.array([np.float16(0.1), None], pa.float16()),
-    "float32": pa.array([0.1, -0.0, None], pa.float32()),
-    "float64": pa.array([2.7, 1e308, 5e-324, None], pa.float64()),
-    "infinity": pa.array([float("inf")], pa.float64()),
-    "bool": pa.array([True, False, None]),
-    "string": pa.array(STRINGS),
-    "large_string": pa.array(STRINGS, pa.large_string()),
-    "string_view": pa.array(STRINGS, pa.string_view()),
-    "dictionary": pa.array(STRINGS).dictionary_encode(),
-    "dictionary of large strings": pa.array(STRINGS, pa.large_string()).dictionary_encode(),
-    "dictionary of integers": pa.array(WHOLE).dictionary_encode(),
-    "run_end_encoded": pa.RunEndEncodedArray.from_arrays([2], pa.array(["a"])),
-    "binary": pa.array([b"a", b"\xff", None]),
-    "large_binary": pa.array([b"a"], pa.large_binary()),
-    "binary_view": pa.array([b"a"], pa.binary_view()),
-    "fixed_size_binary": pa.array([b"ab"], pa.binary(2)),
-    "date32": pa.array([dt.date(2026, 1, 1)]),
-    "date64": pa.array([dt.date(2026, 1, 1)], pa.date64()),
-    "time32": pa.array([dt.time(1)], pa.time32("s")),
-    "time64": pa.array([dt.time(1)], pa.time64("us")),
-    "duration": pa.array([dt.timedelta(1)]),
-    "interval": pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
-    "decimal128": pa.array([decimal.Decimal("0.1")]),
-    "decimal256": pa.array([decimal.Decimal("0.1")], pa.decimal256(40, 1)),
-    "timestamp[s, UTC]": pa.array([EPOCH, None], pa.timestamp("s", "UTC")),
-    "timestamp[ms, UTC]": pa.array([EPOCH, None], pa.timestamp("ms", "UTC")),
-    "timestamp[us, UTC]": pa.array(MOMENTS, TIMESTAMP),
-    "timestamp[us, Paris]": pa.array(MOMENTS, pa.timestamp("us", "Europe/Paris")),
-    "timestamp[us, +02:00]": pa.array(MOMENTS, pa.timestamp("us", "+02:00")),
-    "timestamp[ns, UTC], whole": pa.array([10**18, None], pa.timestamp("ns", "UTC")),
-    "timestamp[ns, UTC], finer": pa.array([10**18 + 1], pa.timestamp("ns", "UTC")),
-    "timestamp[us]": pa.array([AT.replace(tzinfo=None)], pa.timestamp("us")),
-    "timestamp[s, UTC], far": pa.array([2**62], pa.timestamp("s", "UTC")),
-    "before 1970": pa.array([EPOCH - dt.timedelta(microseconds=1)], TIMESTAMP),
-    "after 4253": pa.array([1 << 56], TIMESTAMP),
-    "null": pa.nulls(3),
-    "list": pa.array([["a", ""], [], None]),
-    "large_list": pa.array([["a"], [], None], pa.large_list(pa.string())),
-    "list of large strings": pa.array([["a"], [], None], pa.list_(pa.large_string())),
-    "list of nulls": pa.array([[None]], pa.list_(pa.null())),
-    "list with a hole": pa.array([["a", None]]),
-    "list of integers": pa.array([[1]]),
-    "list of lists": pa.array([[["a"]]]),
-    "fixed_size_list": pa.array([["a", "b"]], pa.list_(pa.string(), 2)),
-    "list_view": pa.array([["a"]], pa.list_view(pa.string())),
-    "map": pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string())),
-    "source": pa.array([{"file": "f", "line": 1, "sha256": None}, None], SOURCE),
-    "source with a small line": pa.array(
-        [{"file": "f", "line": 1, "sha256": None}],
-        pa.struct([("file", pa.large_string()), ("line", pa.uint8()), ("sha256", pa.null())]),
-    ),
-    "source with a text line": pa.array([{"file": "f", "line": "1", "sha256": None}]),
-    "source with more": pa.array([{"file": "f", "line": 1, "sha256": None, "more": 1}]),
-    "source with less": pa.array([{"file": "f", "line": 1}]),
-    "empty struct": pa.array([{}], pa.struct([])),
-    "union": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array(["a"])]),
-    "json": pa.array(["1"], pa.json_()),
-    "uuid": pa.array([b"0123456789abcdef"], pa.uuid()),
-    "bool8": pa.array([1], pa.bool8()),
-}
-TARGETS = {
-    "text": (EVIDENCE, RUN),
-    "source_files": (EVIDENCE, RUN),
-    "source": (EVIDENCE, RUN),
-    "recorded_at": (EVIDENCE, RUN),
-    "score": (SCORES, SCORE),
-    "passed": (KINDS["receipts"], {"stage": "s"}),
-}
-STRING_LIKE = ("string", "large_string", "string_view", "dictionary", "dictionary of large strings")
-EXACT = {
-    "text": {*STRING_LIKE, "null"},
-    "source_files": {"list", "large_list", "list of large strings", "null"},
-    "source": {"source", "source with a small line", "null"},
-    "recorded_at": {
-        *("timestamp[s, UTC]", "timestamp[ms, UTC]", "timestamp[us, UTC]", "timestamp[us, Paris]"),
-        *("timestamp[us, +02:00]", "timestamp[ns, UTC], whole", "null"),
-    },
-    "score": {
-        *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double"),
-        *("float32", "float64", "dictionary of integers", "null"),
-    },
-    "passed": {"bool", "null"},
-}
-
-
-def same(kept, was):
-    """Equal, and of one type as far as Python tells: 1 is not True, and a text is no list of letters."""
-    if isinstance(was, dict):
-        return isinstance(kept, dict) and all(same(kept[name], was[name]) for name in kept.keys() | was.keys())
-    if isinstance(was, bool) or isinstance(kept, bool):
-        return kept is was
-    return kept == was
-
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("given_type", MATRIX)
@@ -457,6 +364,35 @@ def test_a_json_column_holds_json(text):
         to_table(EVIDENCE, [RUN, {**RUN, "extra": text}])
 
 
+@pytest.mark.parametrize(
+    "number",
+    ["1e999", "-1E+400", "1e0309", "2e308", f"{'9' * 309}.0", f"{'1' * 250}e99", "9" * 5000, "[1,1e1000]"],
+)
+def test_a_number_in_json_is_one_that_readers_have(number):
+    """A number that a double cannot reach, or that Python would not read, is refused: some readers make it infinite."""
+    with pytest.raises(InvalidRows, match=r"column 'extra', row 2 is not JSON: .*out of range"):
+        to_table(EVIDENCE, [RUN, {**RUN, "extra": "1e30"}, {**RUN, "extra": number}])
+
+
+@pytest.mark.parametrize("number", ["1.7976931348623157e308", "1e-999", "-0.0", "9" * 300, f"0.{'3' * 400}", '"1e999"'])
+def test_any_other_number_is_kept_as_it_is_written(number):
+    """Small, long and whole numbers that a reader has are kept to the digit, and a text that looks like one is none."""
+    assert to_table(EVIDENCE, [{**RUN, "extra": number}])["extra"].to_pylist() == [number]
+
+
+@pytest.mark.parametrize("levels", [DEEPEST_JSON - 1, DEEPEST_JSON, DEEPEST_JSON + 1, 900, 5000])
+@pytest.mark.parametrize("ends", ["[]", ('{"a":', "}")])
+def test_json_is_only_so_deep(levels, ends):
+    """JSON is kept up to a depth that every reader takes, whatever its texts look like."""
+    text = ends[0] * levels + ('"' + "[{" * 400 + '"') + ends[1] * levels
+    rows = [{**RUN, "extra": text}]
+    if levels <= DEEPEST_JSON:
+        assert to_table(EVIDENCE, rows)["extra"].to_pylist() == [text]
+    else:
+        with pytest.raises(InvalidRows, match=r"column 'extra', row 0 is (not JSON|deeper than)"):
+            to_table(EVIDENCE, rows)
+
+
 @settings(max_examples=40)
 @given(
     st.recursive(
@@ -484,6 +420,19 @@ def test_half_a_character_never_gets_in():
     for name, column in (("text", bad), ("source_files", lists), ("source", places), ("model", dictionary)):
         with pytest.raises(InvalidRows, match="UTF8"):
             to_table(EVIDENCE, pa.table({**{key: [value] for key, value in RUN.items()}, name: column}))
+
+
+@pytest.mark.parametrize("column", ["text", "source_files"])
+def test_more_text_than_narrow_offsets_reach_is_taken_in_slices(column, monkeypatch):
+    """A chunk of wide text is cast a slice at a time, each with offsets of its own, and stays what it was."""
+    monkeypatch.setattr("lake.events._NARROW_BYTES", 100)
+    texts = pa.array(["x" * (i * 7 % 30) if i % 5 else None for i in range(60)], pa.large_string())
+    lists = pa.array([[f"{i}"] * (i % 4) if i % 3 else None for i in range(60)], pa.large_list(pa.large_string()))
+    given_column = {"text": texts, "source_files": lists}[column][3:]
+    rows = pa.table({**{name: [value] * 57 for name, value in RUN.items()}, column: given_column})
+    kept = to_table(EVIDENCE, rows).column(column)
+    assert kept.num_chunks > 3
+    assert kept.to_pylist() == given_column.to_pylist()
 
 
 def test_offsets_out_of_bounds_are_refused():
