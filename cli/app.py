@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import ask, demo, events, export, keep, pin
+from cli import ask, demo, events, export, keep, pin, tidy
 from cli.output import ReaderGone, fail
 from exporters.receipt import lake_version
 from lake import LakeError
@@ -43,7 +43,7 @@ def root(
         raise typer.Exit
 
 
-for room in (events, ask, pin, export, keep, demo):
+for room in (events, ask, pin, export, keep, tidy, demo):
     room.register(app)
 
 command = typer.main.get_command(app)

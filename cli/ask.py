@@ -189,7 +189,7 @@ def _line(commit: Commit, told: dict[str, str]) -> dict[str, Any]:
         "table": commit.kind,
         "version": commit.version,
         "rows": commit.rows,
-        "what": told.get(batch) or commit.producer or commit.operation.lower(),
+        "what": told.get(batch) or commit.what or commit.producer or commit.operation.lower(),
     }
 
 

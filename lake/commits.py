@@ -46,7 +46,10 @@ _SEALED = re.compile(rb'"([^"]*)"\s*:\s*"([^"]{%d})"\s*}\s*}\s*\Z' % len(_NO_SEA
 
 @dataclass(frozen=True)
 class Commit:
-    """One entry of the log. `at` never goes back, whatever the clock did; `prev` is the previous entry's sha256."""
+    """One entry of the log. `at` never goes back, whatever the clock did; `prev` is the previous entry's sha256.
+
+    `what` is what upkeep says that it did.
+    """
 
     kind: str
     version: int
@@ -56,6 +59,7 @@ class Commit:
     rows: int
     prev: str | None
     operation: str
+    what: str | None = None
 
 
 @dataclass(frozen=True)
@@ -275,6 +279,7 @@ def commit_of(kind: Kind, version: int, info: Mapping[str, Any]) -> Commit:
         rows=info.get("lake.rows", 0),
         prev=info.get("lake.prev"),
         operation=info.get("operation", ""),
+        what=info.get("lake.what"),
     )
 
 

@@ -244,7 +244,7 @@ def _prove(store: Store, log: Log, events: pa.Table, order: np.ndarray, made: Se
 
 def _commit(store: Store, log: Log, began: Head, files: Sequence[FilePin], made: Sequence[DataFile]) -> int | None:
     """The version that has the new files in place of the old ones; None if there can be none. Raises Contended."""
-    info = {"lake.rows": 0, "lake.what": f"{len(files)} files became {len(made)}"}
+    info = {"lake.rows": 0, "lake.what": f"compacted: {len(files)} files became {len(made)}"}
     old, new = _names(files), {file.pin.path for file in made}
     deadline = time.monotonic() + PATIENCE
     wait = 0.002

@@ -90,7 +90,7 @@ def hold(store: Store, log: Log, pin: TablePin) -> None:
         told = releases(store, log, head)
         _refuse(log, pin, old, told)
         needed = sorted(old & told.releasing)
-        if not needed or announce(log, head, {"lake.keeping": needed, "lake.what": f"{len(needed)} files kept"}):
+        if not needed or announce(log, head, {"lake.keeping": needed, "lake.what": f"a snapshot keeps {len(needed)} files from vacuum"}):
             return
         if time.monotonic() > deadline:
             raise Contended(f"{log.kind.name}: no commit within {PATIENCE:.0f} s", "try again")

@@ -191,7 +191,7 @@ def _begin(log: Log, files: Sequence[FilePin]) -> int:
     info = {
         "operation": "VACUUM START",
         "lake.releasing": sorted(file.path for file in files),
-        "lake.what": f"may free {len(files)} files",
+        "lake.what": f"vacuum: may free {len(files)} files",
     }
     return next(head.version + 1 for head in _heads(log) if announce(log, head, info))
 
@@ -206,7 +206,7 @@ def _conclude(lake: Lake, log: Log, began: int, files: Sequence[FilePin], pins: 
             "operation": "VACUUM END",
             "lake.released": sorted(file.path for file in free),
             "lake.keeping": sorted({file.path for file in files} - {file.path for file in free}),
-            "lake.what": f"freed {len(free)} files of {size_of(free):,} bytes, which {began} announced",
+            "lake.what": f"vacuum: freed {len(free)} files of {size_of(free):,} bytes",
         }
         if announce(log, head, info):
             break
