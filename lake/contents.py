@@ -21,7 +21,10 @@ TWICE_TOLD = 20  # ids that are in a table twice, at most, that are named
 
 
 def problem_with_file(source: Any, kind: Kind, file: FilePin) -> tuple[Code, str] | np.ndarray:
-    """What is wrong with a data file's contents, or the keys of its events, shape (n,), uint64."""
+    """What is wrong with a data file's contents, or the keys of its events, shape (n,), uint64.
+
+    Raises FileNotFoundError.
+    """
     keys: list[np.ndarray] = []
     ends: list[str] = []
     try:
@@ -38,6 +41,8 @@ def problem_with_file(source: Any, kind: Kind, file: FilePin) -> tuple[Code, str
                     return Code.EVENT_ID, f"row {row + sum(map(len, keys))} does not say what its id {ids[row]} says"
                 ends += pc.min_max(ids).as_py().values()
                 keys.append(keys_of(ids))
+    except FileNotFoundError:
+        raise
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
         return Code.FILE_UNREADABLE, f"cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]:.160}"
     rows = sum(map(len, keys))

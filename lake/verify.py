@@ -32,7 +32,7 @@ from lake.commits import (
     torn,
 )
 from lake.errors import LakeError
-from lake.events import KINDS
+from lake.events import KINDS, Kind
 from lake.files import Entry, Store, is_scratch
 from lake.findings import Code, Export, Finding, NamedSnapshot, Report
 from lake.log import PROPERTIES, Log
@@ -417,7 +417,7 @@ class Examiner:
         wanted = [pin for path, pin in history.added.items() if path not in history.released]
         if any(pin.path not in table.listed for pin in wanted):
             # Given up by a vacuum since the commits were read.
-            released = {name for link in chain(self.store, kind) for name in _released(link)}
+            released = self._released_by_now(kind)
             wanted = [pin for pin in wanted if pin.path not in released]
         for pin in wanted:
             self._file(table, pin)
@@ -442,7 +442,10 @@ class Examiner:
         elif problem is not None and pin.path in table.history.live:
             table.keys[pin.path] = problem
 
-    def _in_full(self, kind: str, name: str, pin: FilePin) -> tuple[Code, str] | np.ndarray:
+    def _released_by_now(self, kind: Kind) -> set[str]:
+        return {name for link in chain(self.store, kind) for name in _released(link)}
+
+    def _in_full(self, kind: str, name: str, pin: FilePin) -> tuple[Code, str] | np.ndarray | None:
         self.read += pin.size
         self.progress(self.read, self.total, kind)
         try:
@@ -450,7 +453,8 @@ class Examiner:
                 return Code.FILE_CHANGED, "its bytes are not those that were written"
             return contents.problem_with_file(self.store.source(name), KINDS[kind], pin)
         except FileNotFoundError:
-            return Code.FILE_MISSING, "missing"
+            # As above, since the folder was listed.
+            return None if pin.path in self._released_by_now(KINDS[kind]) else (Code.FILE_MISSING, "missing")
         except LakeError as error:
             return Code.UNREACHABLE, error.message
 

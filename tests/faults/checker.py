@@ -76,27 +76,51 @@ def read_table(root: str | Path, kind: str = "evidence") -> Table:
     return table
 
 
-def check(root: str | Path, acknowledged: Iterable[Batch] = (), kind: str = "evidence") -> list[str]:
-    """What is wrong with a table whose rows are batches of `batch_runs`, of which these were acknowledged."""
-    table = read_table(root, kind)
-    return [*table.problems, *_batches(table, acknowledged), *pins(root)]
+def check(root: str | Path, acknowledged: Iterable[Batch] = (), told: Iterable[str] | None = None) -> list[str]:
+    """What is wrong with evidence that is batches of `batch_runs`, of which these were acknowledged; and with pins."""
+    table = read_table(root)
+    return [*table.problems, *_batches(table, acknowledged), *pins(root, told)]
 
 
-def pins(root: str | Path) -> Iterator[str]:
-    """What is wrong with the pins: their bytes, the files that they need, the commits that they stand on."""
-    for path in sorted(Path(root, "snapshots").glob("*.json")):
-        data = path.read_bytes()
-        if not path.stem or hashlib.sha256(data).hexdigest()[:32] != path.stem:
+def pinned_digest(root: str | Path, pin: str) -> str:
+    """What a pin's evidence comes to, read from its manifest alone."""
+    files = json.loads(Path(root, "snapshots", f"{pin}.json").read_bytes())["tables"]["evidence"]["files"]
+    folder = Path(root, "tables", "evidence")
+    return digest_of_ids(
+        event for file in files for event in pq.read_table(folder / file["path"], columns=["event_id"])[0].to_pylist()
+    )
+
+
+def digest_of_ids(ids: Iterable[str]) -> str:
+    """One text for a set of events, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def pins(root: str | Path, told: Iterable[str] | None = None) -> Iterator[str]:
+    """What is wrong with the pins: their bytes, the files that they need, the commits that they stand on.
+
+    Where `told` says of which pins somebody was told, these must be there, and no other is looked at.
+    """
+    known: dict[Path, str | None] = {}
+
+    def sha256(path: Path) -> str | None:
+        if path not in known:
+            known[path] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        return known[path]
+
+    folder_of = Path(root, "snapshots")
+    for path in sorted(folder_of.glob("*.json") if told is None else (folder_of / f"{pin}.json" for pin in told)):
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest()[:32] != path.stem:
             yield f"pin {path.stem}: other bytes"
             continue
         for kind, pin in json.loads(data)["tables"].items():
             folder = Path(root, "tables", kind)
             head = folder / "_delta_log" / f"{pin['version']:020d}.json"
-            if not head.is_file() or hashlib.sha256(head.read_bytes()).hexdigest() != pin["head"]:
+            if sha256(head) != pin["head"]:
                 yield f"pin {path.stem}: {kind} has no version {pin['version']} like it"
             for file in pin["files"]:
-                there = folder / file["path"]
-                if not there.is_file() or hashlib.sha256(there.read_bytes()).hexdigest() != file["sha256"]:
+                if sha256(folder / file["path"]) != file["sha256"]:
                     yield f"pin {path.stem}: {kind}/{file['path']} is not what it was"
 
 

@@ -7,13 +7,18 @@ worker: the file's bytes are the kernel's from then on, and it is machines that 
 import os
 import random
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lake import Lake
 from lake.compact import compact
-from tests.faults.checker import Batch, batch_runs
+from lake.errors import LakeError
+from lake.vacuum import vacuum
+from tests.faults.checker import Batch, batch_runs, digest_of_ids
+from tests.faults.injector import Fault, injected
 from tests.lake.rows import evidence
 
 
@@ -90,3 +95,86 @@ def compact_until_killed(root: str) -> None:
         done = list(compact(lake, ["evidence"]))
         if not done:
             time.sleep(0.02)
+
+
+# What a soak runs. Whatever ends in an error that nobody injected is a finding.
+
+
+def soaked(work: Callable[..., None], root: str, folder: str, name: str, faults: tuple[Fault, int]) -> None:
+    """Run one of the below until it is killed, with a fault under it and a seed; write down what should not be."""
+    fault, seed = faults
+    chance = random.Random(seed)
+    try:
+        with injected(fault):
+            work(Lake.open(root), folder, name, chance)
+    except BaseException:
+        said = traceback.format_exc()
+        if "(injected)" not in said:
+            with Path(folder, f"{name}.findings").open("a") as file:
+                file.write(f"{name}, seed {seed}, {fault}:\n{said}\n")
+        raise
+
+
+def writing(lake: Lake, folder: str, name: str, chance: random.Random) -> None:
+    """Append, batch by batch; what fails is sent again."""
+    acks = Acks(f"{folder}/{name}.acks")
+    position = lake.position("evidence", name)
+    sequence = position.note["next"] if position else 0
+    while True:
+        rows, note = evidence(*batch_runs(name, sequence)), {"next": sequence + 1}
+        since = time.monotonic()
+        try:
+            lake.append("evidence", rows, producer=name, sequence=sequence, note=note)
+        except LakeError as error:
+            if "(injected)" not in error.message:
+                raise
+            continue
+        acks.add(name, sequence, time.monotonic() - since)
+        sequence += 1
+        time.sleep(chance.uniform(0, 0.3))
+
+
+def reading(lake: Lake, folder: str, name: str, chance: random.Random) -> None:
+    """Pin, read, remember; or read again what anybody has pinned, and compare."""
+    mine = os.open(f"{folder}/{name}.pins", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    while True:
+        before = list(pinned(folder))
+        if chance.random() < 0.3 or not before:
+            snapshot = lake.pin()
+            read = digest_of_ids(snapshot.read("evidence", ["event_id"])["event_id"].to_pylist())
+            os.write(mine, f"{snapshot.id} {read}\n".encode())
+        else:
+            pin, read = chance.choice(before)
+            again = digest_of_ids(lake.snapshot(pin).read("evidence", ["event_id"])["event_id"].to_pylist())
+            assert again == read, f"pin {pin} reads otherwise"
+        time.sleep(chance.uniform(0.2, 3))
+
+
+def pinned(folder: str | Path) -> Iterator[tuple[str, str]]:
+    """All pins of which a reader was told, and what it read there."""
+    for path in sorted(Path(folder).glob("*.pins")):
+        for line in path.read_text().splitlines():
+            pin, read = line.split()
+            yield pin, read
+
+
+def compacting(lake: Lake, folder: str, name: str, chance: random.Random) -> None:
+    """Compact now and then."""
+    while True:
+        list(compact(lake))
+        time.sleep(chance.uniform(0.5, 5))
+
+
+def vacuuming(lake: Lake, folder: str, name: str, chance: random.Random) -> None:
+    """Free now and then what nothing has needed for a while: a while is what a stalled reader needs here."""
+    while True:
+        vacuum(lake, timedelta(seconds=20), force=True)
+        time.sleep(chance.uniform(1, 8))
+
+
+def verifying(lake: Lake, folder: str, name: str, chance: random.Random) -> None:
+    """Verify now and then; any fault is a finding."""
+    while True:
+        found = list(lake.verify(deep=chance.random() < 0.3))
+        assert found == [], found[:3]
+        time.sleep(chance.uniform(2, 15))
