@@ -24,6 +24,7 @@ from lake.errors import Damaged, LakeError, UsageError
 VERIFY = "run 'lake verify' to see what is touched"
 
 _SAFE_ROOT = re.compile(r"[A-Za-z0-9._/-]+")
+_MISREAD = re.compile(r"[%\\\x00-\x1f\x7f\ud800-\udfff]")  # also behind a link: deltalake takes them for others
 
 
 @dataclass(frozen=True)
@@ -320,7 +321,7 @@ def _local_root(uri: str) -> Path:
     elif scheme != "file":
         raise UsageError(
             f"{uri}: a lake on {scheme}:// cannot be opened by this version",
-            "use a folder on a local disk",
+            "use a folder on a local disk, or s3://BUCKET/PREFIX",
         )
     else:
         path = path.removeprefix("localhost")
@@ -334,6 +335,12 @@ def _local_root(uri: str) -> Path:
         odd = sorted(set(_SAFE_ROOT.sub("", root)))
         raise UsageError(
             f"{root!r}: a lake's path may not contain {' '.join(map(repr, odd))}",
-            "use letters, digits, '.', '_', '-' and '/' only",
+            "use letters, digits, '.', '_', '-' and '/' only, or a symbolic link of such a name to this folder",
+        )
+    real = os.path.realpath(root)
+    if odd := sorted(set(_MISREAD.findall(real))):
+        raise UsageError(
+            f"{root!r}: this leads to {real!r}, and a lake's path may not contain {' '.join(map(repr, odd))}",
+            "rename that folder",
         )
     return Path("/" + os.path.normpath(root).lstrip("/"))

@@ -1,5 +1,6 @@
 """What every test may rely on: a lake of its own, nothing of the environment's, and examples that do not time out."""
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -11,14 +12,18 @@ from lake import Lake
 hypothesis.settings.register_profile("lake", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("lake")
 
+# An object store on this machine, for those who ask for it.
+pytest_plugins = ["tests.stores.server"]
+
 PUBLIC_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lake and the terminal that whoever runs the tests has set up play no part in them."""
-    for name in ("LAKE_URI", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith(("LAKE_", "AWS_")) or name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
