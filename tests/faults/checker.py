@@ -26,10 +26,14 @@ def batch_runs(producer: str, sequence: int) -> list[str]:
 
 @dataclass
 class Table:
-    """What the commits of one kind's table come to. `rows` are the run ids of the newest version, with repetitions."""
+    """What the commits of one kind's table come to. `rows` are the run ids of the newest version, with repetitions.
+
+    `live` are its files, `kept` those of any version that are still there.
+    """
 
     commits: list[dict[str, Any]] = field(default_factory=list)
     live: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
     rows: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -162,6 +166,8 @@ def _fold(folder: Path, table: Table) -> Iterator[str]:
                 if action["add"]["path"] in table.live:
                     yield f"{folder.name}: version {version} adds a file twice"
                 table.live[action["add"]["path"]] = action["add"]
+                if (folder / action["add"]["path"]).exists():
+                    table.kept.add(action["add"]["path"])
     if not found:
         yield f"{folder.name}: there is no commit"
 

@@ -3,12 +3,15 @@
 import random
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from lake import Lake
+from lake.compact import compact
 from lake.errors import LakeError
+from lake.vacuum import vacuum
 from tests.faults.checker import check
 from tests.faults.injector import NONE, Fault, injected
 from tests.faults.operations import append
@@ -16,7 +19,7 @@ from tests.faults.power import NAMES, TAILS, Disk
 
 
 def work(root: str, told: Callable[[object], None]) -> None:
-    """A lake's first day: made, appended to by two producers, past a checkpoint, pinned, named."""
+    """A lake's first day: made, appended to by two producers, past a checkpoint, pinned, compacted, tidied, named."""
     Lake.create(root)
     for sequence in range(11):
         for producer in ("p", "q"):
@@ -25,6 +28,8 @@ def work(root: str, told: Callable[[object], None]) -> None:
         if sequence in {2, 8}:
             told(Lake.open(root).pin().id)
     lake = Lake.open(root)
+    list(compact(lake, ["evidence"]))
+    vacuum(lake, timedelta(0), force=True)
     lake.name(lake.snapshot(), "release")
     told("release")
     told(lake.put_object(b"bytes to keep"))

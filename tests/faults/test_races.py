@@ -2,11 +2,16 @@
 
 import json
 import statistics
+from datetime import timedelta
 
 import pytest
 
 from lake import Lake
+from lake.compact import compact
+from lake.vacuum import vacuum
 from tests.faults.checker import batch_runs, check, read_table
+from tests.faults.injector import injected
+from tests.faults.operations import append
 from tests.faults.processes import together
 from tests.faults.victims import acknowledged, append_own, append_same, create_same
 
@@ -60,3 +65,23 @@ def test_a_lake_that_many_create_is_one(tmp_path, rounds, report):
             run for name in names for run in batch_runs(name, 1)
         )
     report("6 processes create a lake at once", rounds, "one metaData action, one table id, nothing lost")
+
+
+def test_a_file_that_is_freed_under_a_verification_is_no_fault(tmp_path):
+    """A vacuum deletes files between their listing and their reading by a deep verification: nothing is wrong."""
+    root = str(tmp_path / "lake")
+    lake = Lake.create(root)
+    for sequence in range(6):
+        append(root, "p", sequence)
+    list(compact(lake))
+    freed = []
+    with injected() as injector:
+
+        def watch(kind: str, given: tuple[object, ...], done: object) -> None:
+            if kind == "read" and str(getattr(done, "name", "")).endswith(".parquet") and not freed:
+                freed.extend(vacuum(Lake.open(root), timedelta(0), force=True))
+
+        injector.watch = watch
+        assert list(lake.verify(deep=True)) == []
+    assert sum(table.files for table in freed) == 6
+    assert check(root, [("p", sequence) for sequence in range(6)]) == []
