@@ -3,23 +3,27 @@
 #   make demo     the whole story on sample data, in demo/      make docs    the commands' pages, from their help
 #   make test     every test, with coverage                     make bench   the benchmarks (ROWS=1000000)
 #   make lint     every linter and the type checker             make wheel   builds it, and tries it elsewhere
+#   make faults   every known way to break a lake, at length    make soak    all of them at once (SECONDS=3600)
 #   make clean    removes what these made
 #
 # PYTHON=python3.12   which Python makes .venv (3.11 or newer)
 # TRAIN=0             leaves torch and the training libraries out of `make test`
 # JOBS=2              how many tests run at a time
+# SEED=1              from which the faults are drawn
 
 PYTHON ?= python3
 TRAIN ?= 1
 JOBS ?= 2
 ROWS ?= 1000000
+SEED ?= 1
+SECONDS ?= 3600
 
 BIN := .venv/bin
 # Errors are shown, everything else is not: a newcomer reads every line.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq install -c constraints.txt
 TEST_TOOLS := .venv/test-tools$(if $(filter 0,$(TRAIN)),,-and-training)
 
-.PHONY: demo test lint docs bench wheel clean
+.PHONY: demo test lint faults soak docs bench wheel clean
 
 demo: .venv/lake
 	@rm -rf demo
@@ -39,6 +43,14 @@ lint: $(TEST_TOOLS)
 	@$(BIN)/lint-imports --no-logo
 	@echo "sqlfluff: SQL"
 	@$(BIN)/sqlfluff lint --disable-progress-bar views ingest
+
+# One at a time: how long an append takes among eight writers is one of the figures.
+faults: $(TEST_TOOLS)
+	@echo "Trying to break a lake in every way that is known, from seed $(SEED); this takes an hour or so"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" FAULTS_SEED=$(SEED) $(BIN)/python -m pytest tests/faults -q -m ""
+
+soak: .venv/lake
+	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED)
 
 docs: .venv/lake
 	@$(BIN)/python -m cli.reference
