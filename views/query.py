@@ -56,13 +56,22 @@ def _check(text: str) -> None:
     if len(statements) > 1:
         raise Refused(f"these are {len(statements)} statements, and only one is run", "send them one by one")
     statement = statements[0]
-    kind = statement.type
+    kind = _kind(statement)
     if kind == duckdb.StatementType.EXPLAIN:
         kind = _explained(statement.query)
     if kind == duckdb.StatementType.MULTI:
         raise Refused("a PIVOT as a statement of its own makes a type first", "say FROM (PIVOT … ON … IN (…))")
     if kind != duckdb.StatementType.SELECT:
-        raise Refused(f"{kind.name} does more than read", f"what runs here is {_READS}")
+        name = "this" if kind == duckdb.StatementType.INVALID else kind.name
+        raise Refused(f"{name} does more than read", f"what runs here is {_READS}")
+
+
+def _kind(statement: duckdb.Statement) -> duckdb.StatementType:
+    """What a statement does; INVALID where DuckDB's Python has no name for it, as for UPDATE EXTENSIONS."""
+    try:
+        return statement.type
+    except ValueError:
+        return duckdb.StatementType.INVALID
 
 
 def _explained(text: str) -> duckdb.StatementType:
@@ -74,7 +83,7 @@ def _explained(text: str) -> duckdb.StatementType:
         except (duckdb.Error, UnicodeDecodeError):
             continue
         if len(statements) == 1:
-            return statements[0].type
+            return _kind(statements[0])
     return duckdb.StatementType.INVALID
 
 

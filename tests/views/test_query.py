@@ -7,7 +7,9 @@ import pytest
 
 from lake import LakeError
 from tests.views import world
-from views import QueryFailed, Refused, connect, query
+from views import QueryFailed, Refused, connect, lineage, query
+from views.connect import Damaged, Rules
+from views.policy import Policy
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +132,80 @@ HOSTILE = [
     "select no_such_column from accepted",
 ]
 
+# Further ways to a file, to the network or into the process, by what else DuckDB offers.
+ESCAPES = [
+    "explain analyze copy (select 1) to '{data}'",
+    "copy (select 1) to '{lake}/tables/evidence/x.parquet'",
+    "copy evidence from '/etc/passwd'",
+    "copy (select 1) to '/dev/tcp/localhost/1'",
+    "with a as (copy (select 1) to '{out}') select 1",
+    "attach '{lake}/x.db' (type sqlite)",
+    "attach 'http://localhost:1/x.db'",
+    "attach 'https://localhost:1/x.db' as r (read_only)",
+    "from read_csv_auto('/etc/passwd')",
+    "from read_csv(['/etc/passwd', '/etc/hosts'])",
+    "from read_json_auto('{folder}/secret.csv')",
+    "from read_ndjson('{folder}/secret.csv')",
+    "from read_json_objects('{folder}/secret.csv')",
+    "from read_text(['/etc/passwd'])",
+    "from read_text(getvariable('x'))",
+    "from parquet_schema('{out}')",
+    "from parquet_file_metadata('{out}')",
+    "from parquet_kv_metadata('{out}')",
+    "from parquet_bloom_probe('{out}', 'a', 1)",
+    "from parquet_scan('{lake}/**/*.parquet')",
+    "from '{lake}/tables/evidence/*.parquet'",
+    "from '{lake}/lake.json'",
+    "from 's3://bucket/x.parquet'",
+    "from read_parquet('s3://bucket/x.parquet')",
+    "from delta_scan('{lake}/tables/evidence')",
+    "from sqlite_scan('{out}', 't')",
+    "from postgres_scan('host=localhost', 'a', 'b')",
+    "from read_text('\\\\localhost\\share')",
+    "from which_secret('s3://x', 's3')",
+    "select getenv('PATH')",
+    "select content from read_blob('/etc/passwd')",
+    "select (select content from read_text('/etc/passwd'))",
+    "select * from glob('{lake}/**')",
+    "summarize '/etc/passwd'",
+    "describe '{folder}/secret.csv'",
+    "describe from read_csv('{folder}/secret.csv')",
+    "explain analyze from read_csv('{folder}/secret.csv')",
+    "from json_execute_serialized_sql(json_serialize_sql('from read_text(''/etc/passwd'')'))",
+    "from duckdb_extensions() where install_path in (select content from read_text('/etc/passwd'))",
+    "load httpfs",
+    "install 'http://localhost:1/x.duckdb_extension'",
+    "update extensions",
+    "set global allowed_paths = ['/etc/passwd']",
+    "set session allowed_directories = ['/']",
+    "set temp_directory = '{folder}'",
+    "set home_directory = '{folder}'",
+    "set secret_directory = '{folder}'",
+    "set extension_directory = '{folder}'",
+    "set custom_extension_repository = 'http://localhost:1'",
+    "set python_enable_replacements = true",
+    "set log_query_path = '{out}'",
+    "set profiling_output = '{out}'",
+    "reset enable_external_access",
+    "pragma database_list",
+    "pragma enable_logging",
+    "pragma add_parquet_key('k', 'abc')",
+    "call force_checkpoint()",
+    "call import_database('{folder}')",
+    "from pragma_import_database('{folder}')",
+    "create persistent secret s (type s3)",
+    "create table t as from read_text('/etc/passwd')",
+    "create type t as enum (select content from read_text('/etc/passwd'))",
+    "create index i on policy (include_partial)",
+    "create sequence s",
+    "create schema s",
+    "drop schema events cascade",
+    "kill 1",
+    "from test_all_types('{folder}') where 1 = (select count(*) from '{out}')",
+]
 
-@pytest.mark.parametrize("text", HOSTILE)
+
+@pytest.mark.parametrize("text", [*HOSTILE, *ESCAPES])
 def test_what_does_more_than_read_is_refused(con, pinned, tmp_path, text):
     """A hostile or broken statement gives one line and changes nothing: no file, no relation, no setting."""
     data = pinned.paths("evidence")[0]
@@ -139,7 +213,8 @@ def test_what_does_more_than_read_is_refused(con, pinned, tmp_path, text):
     Path(tmp_path, "secret.json").write_text("{}\n")
     Path(tmp_path, "other.parquet").write_bytes(Path(data).read_bytes())
     before = state(con, pinned, tmp_path)
-    filled = text.format(out=tmp_path / "out", folder=tmp_path, folder_name=tmp_path.name, data=data)
+    lake = Path(data).parents[2]
+    filled = text.format(out=tmp_path / "out", folder=tmp_path, folder_name=tmp_path.name, data=data, lake=lake)
     with pytest.raises(LakeError) as refusal:
         query(con, filled).read_all()
     assert isinstance(refusal.value, Refused | QueryFailed)
@@ -192,3 +267,92 @@ def test_memory_has_a_limit(pinned):
     with pytest.raises(QueryFailed, match="Memory"):
         query(small, "select list(i) from range(30000000) as t (i)").read_all()
     assert query(small, "select 1 as one").read_all().to_pydict() == {"one": [1]}
+
+
+# What somebody might put where a name is asked for, hoping that it ends up in SQL.
+INJECTIONS = [
+    "'; drop table policy; --",
+    '"; drop table policy; --',
+    "x'; copy (select 1) to '/tmp/injected'; --",
+    "x' or '1'='1",
+    'x" or "1"="1',
+    "x') union select content from read_text('/etc/passwd') --",
+    "x union all select 1",
+    "(select content from read_text('/etc/passwd'))",
+    "read_text('/etc/passwd')",
+    "'/etc/passwd'",
+    "/etc/passwd",
+    "../../../../etc/passwd",
+    "..\\..\\secret",
+    "file:///etc/passwd",
+    "http://localhost:1/x",
+    "$target",
+    "$1",
+    "?",
+    "{x}",
+    "%s%n",
+    "$(touch /tmp/injected)",
+    "`touch /tmp/injected`",
+    "a\nb; attach '/tmp/injected' as x",
+    "a\0b",
+    "a -- b",
+    "a /* b */ c",
+    "x\\' or 1=1 --",
+    "\u2019; drop table policy; --",
+    "＇; drop table policy; --",
+    "events.evidence; delete from policy",
+    "evidence where 1=1",
+    "*",
+]
+
+
+def test_what_is_no_name_is_no_sql(tmp_path):
+    """A hostile id, scorer, path or policy is a value: it is found as it is written, and does nothing else."""
+    names = [name.replace("\0", "") for name in INJECTIONS]
+    rows = [world.run(name, "t", source=world.place(name)) for name in names]
+    verdicts = [world.score(name, task_id="t", scorer=name) for name in names]
+    pinned = world.make(tmp_path / "world", evidence=rows, scores=verdicts)
+    policy = Policy(precedence=tuple(names), known_files=tuple(names))
+    with connect(pinned, policy, threads=1) as con:
+        before = state(con, pinned, tmp_path / "world")
+        assert set(query(con, "select run_id from accepted").read_all()["run_id"].to_pylist()) == set(names)
+        assert query(con, "select scorer from precedence order by place").read_all()["scorer"].to_pylist() == names
+        assert set(query(con, "select path from known_files").read_all()["path"].to_pylist()) == set(names)
+        for name in names[::6]:
+            assert {step.run_id for step in lineage.why(con, name)} - {None} == {name}
+        assert state(con, pinned, tmp_path / "world") == before
+    assert not Path("/tmp/injected").exists()
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_what_is_no_name_names_no_relation(name, pinned):
+    """A relation or a stored file of a hostile name is refused before there is any SQL of it."""
+    with pytest.raises(Rules):
+        connect(pinned, sql={name: "select 1 as x"})
+
+    class Foreign:
+        def paths(self, kind):
+            return [f"{name}'.parquet"] if kind == "evidence" else []
+
+    with pytest.raises(Damaged):
+        connect(Foreign(), sql={})
+
+
+def told(con, text):
+    """The refusal of a statement, or nothing if it runs."""
+    try:
+        query(con, text).read_all()
+    except LakeError as refusal:
+        return f"{refusal.message} {refusal.hint}"
+    return ""
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_what_is_no_statement_is_no_statement(con, pinned, tmp_path, name):
+    """A hostile name typed as a relation or a column is no such thing, or a value, and changes nothing."""
+    before = state(con, pinned, tmp_path)
+    for text in (f"from {name}", f"select {name} from evidence", f"select '{name}'", f'select 1 from "{name}"'):
+        said = told(con, text)
+        assert "\n" not in said
+        assert "root:" not in said
+    assert state(con, pinned, tmp_path) == before
