@@ -38,7 +38,7 @@ NOT_NEXT = "does not follow version"
 NOT_APPENDED = "adds or removes what the lake would not"
 NOT_ADDING_UP = "has other rows than were committed"
 
-_VERIFY = "run 'lake verify'"
+DAMAGED = "run 'lake verify', then 'lake repair'; pinned snapshots can be read all the same, with --at"
 _NO_SEAL = f"{0:010d}-{0:064d}".encode()
 _SEAL = re.compile(rb"[0-9]{10}-[0-9a-f]{64}")
 _SEALED = re.compile(rb'"([^"]*)"\s*:\s*"([^"]{%d})"\s*}\s*}\s*\Z' % len(_NO_SEAL))
@@ -225,7 +225,7 @@ def read_commit(store: Store, kind: Kind, version: int) -> bytes:
     try:
         return store.read(commit_name(kind, version))
     except FileNotFoundError:
-        raise Damaged(f"{commit_name(kind, version)}: this commit is missing", _VERIFY) from None
+        raise Damaged(f"{commit_name(kind, version)}: this commit is missing", DAMAGED) from None
 
 
 def decode(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
@@ -240,7 +240,7 @@ def decode(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
             return found
         unsealed = data[: told.start(2)] + _NO_SEAL + data[told.end(2) :]
         if told[1] != b"lake.seal" or told[2] != f"{len(data):010d}-{digest(unsealed)}".encode():
-            raise Damaged(f"{name}: {NOT_SEALED}", _VERIFY)
+            raise Damaged(f"{name}: {NOT_SEALED}", DAMAGED)
     return found
 
 
@@ -252,14 +252,14 @@ def actions_of(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
             for action, content in msgspec.json.decode(line, type=dict[str, dict[str, Any]]).items():
                 found.setdefault(action, []).append(content)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Damaged(f"{name}: not a commit: {error}", _VERIFY) from None
+        raise Damaged(f"{name}: not a commit: {error}", DAMAGED) from None
     if not found["commitInfo"]:
-        raise Damaged(f"{name}: not a commit: there is no commitInfo in it", _VERIFY)
+        raise Damaged(f"{name}: not a commit: there is no commitInfo in it", DAMAGED)
     try:
         msgspec.convert(found["commitInfo"][0], _Info)
         time_of(found["commitInfo"][0])
     except (msgspec.ValidationError, KeyError, ValueError, OverflowError) as error:
-        raise Damaged(f"{name}: not a commit: {error!s:.200}", _VERIFY) from None
+        raise Damaged(f"{name}: not a commit: {error!s:.200}", DAMAGED) from None
     return found
 
 

@@ -29,6 +29,7 @@ from deltalake import CommitProperties, DeltaTable
 
 from lake.commits import (
     COMMIT,
+    DAMAGED,
     Commit,
     DataFile,
     commit_name,
@@ -61,8 +62,6 @@ PROPERTIES = {
 }
 PATIENCE = 120.0  # seconds of lost races before an append gives up
 FILE_BYTES = 48 << 20  # of Arrow data in one file, at most; the files of a batch are encoded side by side
-
-CANNOT_OPEN = "run 'lake verify'; pinned snapshots can still be read with --at"
 
 _HINT = "_last_checkpoint"
 
@@ -190,10 +189,14 @@ class Log:
         path = self._store.url(self.folder)
         if not self.exists():
             if self._remains():
-                raise Damaged(f"{path}: cannot be opened: its first commit is missing", CANNOT_OPEN)
+                raise Damaged(f"{path}: cannot be opened: its first commit is missing", DAMAGED)
             raise NotALake(f"{path}: there is no table of {self.kind.name} here", "run 'lake init'")
-        with _delta(f"{path}: cannot be opened", Damaged, CANNOT_OPEN):
-            table = DeltaTable(path, version=version, storage_options=dict(self._store.options))
+        try:
+            with _delta(f"{path}: cannot be opened", Damaged, DAMAGED):
+                table = DeltaTable(path, version=version, storage_options=dict(self._store.options))
+        except Damaged:
+            self._check_newest()
+            raise
         found = table.metadata().configuration
         for name, value in PROPERTIES.items():
             if found.get(name) != value:
@@ -345,6 +348,15 @@ class Log:
             return digest(self._store.read(commit_name(self.kind, pin.version))) == pin.head
         except FileNotFoundError:
             return False
+
+    def _check_newest(self) -> None:
+        """Raise Damaged if the newest commit is; it says so plainer than a Delta reader."""
+        commits = [name for name in self._store.names(f"{self.folder}/_delta_log") if COMMIT.fullmatch(name)]
+        for name in commits[-1:]:
+            decode(
+                self._store.read(f"{self.folder}/_delta_log/{name}"),
+                self._store.url(f"{self.folder}/_delta_log/{name}"),
+            )
 
     def _remains(self) -> bool:
         """Whether there is something of a table whose first commit is lost. Asked while there is no first commit."""
