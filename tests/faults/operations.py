@@ -11,6 +11,7 @@ from exporters import export as exporting
 from lake import Lake
 from lake.compact import compact
 from lake.errors import LakeError
+from lake.repair import repair
 from lake.vacuum import vacuum
 from tests.faults.checker import batch_runs, pins, read_table
 from tests.lake.rows import evidence, scores
@@ -53,7 +54,7 @@ def state(root: str) -> dict[str, Any]:
     lake = Lake.open(root)
     said["problems"] += list(lake.verify(deep=True))
     said["names"] = sorted(lake.names())
-    said["stages"] = sorted({*lake.read("receipts")["stage"].to_pylist()} - {"vacuum"})
+    said["stages"] = sorted({*lake.read("receipts")["stage"].to_pylist()} - {"vacuum", "repair"})
     said["pins"] = len(lake.snapshots())
     said["read"] = sorted(lake.read("evidence")["run_id"].to_pylist())
     said["objects"] = sorted(path.name for path in Path(root, "objects").glob("[0-9a-f]*"))
@@ -119,6 +120,22 @@ def _compacted(root: str) -> None:
         list(compact(lake))
 
 
+def _damaged(root: str) -> None:
+    """A checkpoint that is cut, a hint that is no JSON, and a torn last commit."""
+    _before_checkpoint(root)
+    append(root, "before", CHECKPOINT - 1)
+    append(root, "before", CHECKPOINT)
+    log = Path(root, "tables", "evidence", "_delta_log")
+    checkpoint = log / f"{CHECKPOINT:020d}.checkpoint.parquet"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    (log / "_last_checkpoint").write_text("{")
+    (log / f"{CHECKPOINT + 1:020d}.json").write_bytes(b"")
+
+
+def _repair(root: str) -> None:
+    repair(Lake.open(root))
+
+
 def _compact(root: str) -> None:
     list(compact(Lake.open(root)))
 
@@ -157,6 +174,7 @@ OPERATIONS = {
         Operation("checkpoint", _small, _checkpoint),
         Operation("compact", _small, _compact),
         Operation("vacuum", _compacted, _vacuum),
+        Operation("repair", _damaged, _repair),
         Operation("export", _small, _export, ("lake.files", "exporters.export"), slow=True),
     )
 }

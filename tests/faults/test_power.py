@@ -11,6 +11,7 @@ import pytest
 from lake import Lake
 from lake.compact import compact
 from lake.errors import LakeError
+from lake.repair import repair
 from lake.vacuum import vacuum
 from tests.faults.checker import check
 from tests.faults.injector import NONE, Fault, injected
@@ -105,6 +106,27 @@ def test_the_model_finds_a_store_that_does_not_sync(tmp_path, seed, monkeypatch)
     disk = journal(str(tmp_path / "before" / "lake"))
     _, _, wrong = lost(disk, tmp_path / "after", seed, 12)
     assert wrong
+
+
+@pytest.mark.parametrize("tail", [tail for tail in TAILS if tail != "whole"])
+def test_a_torn_last_commit_is_put_aside_and_sent_again(tmp_path, tail, report):
+    """A disk that kept a half of the last commit, of which nobody was told: verify says so, repair mends it at once."""
+    root = str(tmp_path / "lake")
+    lake = Lake.create(root)
+    for sequence in range(24):
+        append(root, "p", sequence)
+    last = Path(root, "tables/evidence/_delta_log", f"{24:020d}.json")
+    whole = last.read_bytes()
+    last.write_bytes({"empty": b"", "nul": bytes(len(whole)), "half": whole[: len(whole) // 2]}[tail])
+    since = time.monotonic()
+    assert [finding.code for finding in lake.verify() if finding.table == "evidence"]
+    assert [act for act in repair(lake) if act.changes]
+    assert list(lake.verify(deep=True)) == []
+    append(root, "p", 23)
+    took = time.monotonic() - since
+    assert took < 10
+    assert check(root, [("p", sequence) for sequence in range(24)]) == []
+    report(f"the last commit is torn ({tail})", 1, "told, put aside, sent again", f"usable in {took:.2f} s")
 
 
 def insisted(root: str, told: Callable[[object], None]) -> None:
