@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cli import ask, demo, events, export, keep, pin, tidy
+from cli.options import add_storage_options
 from cli.output import ReaderGone, fail
 from exporters.receipt import lake_version
 from lake import LakeError
@@ -47,10 +48,21 @@ for room in (events, ask, pin, export, keep, tidy, demo):
     room.register(app)
 
 command = typer.main.get_command(app)
+add_storage_options(command)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    environment = dict(os.environ)
+    try:
+        return _run(arguments)
+    finally:
+        # What the options said holds for one command.
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = command.main(arguments, prog_name="lake", standalone_mode=False)
         sys.stdout.flush()

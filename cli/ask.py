@@ -19,6 +19,7 @@ from cli.options import At, Form, LakeUri, PolicyFile, policy_in
 from cli.output import Format, say, show
 from lake import KINDS, Commit, Lake, LakeError, Snapshot
 from lake.events import PIN_ORDER
+from lake.stores import is_bucket
 from views import catalog as catalogs
 from views import connect, lineage, needed
 from views.query import query
@@ -95,12 +96,14 @@ def catalog(
 ) -> None:
     """Write the views as a file for any DuckDB shell or program.
 
-    The state is pinned, so the file stays true. It holds no data: the lake must stay where it is.
+    The state is pinned, so the file stays true. It holds no data: the lake must stay where it is. Of a lake in a bucket
+    it holds the files' URLs, which DuckDB reads once it has been told the credentials: CREATE SECRET (TYPE s3, …).
 
     Example: lake catalog lake.duckdb && duckdb lake.duckdb "from health"
     """
     snapshot = Lake.open(lake).pin(at)
-    catalogs.write(str(file), snapshot, policy_in(policy), replace=force)
+    remote = {kind: snapshot.urls(kind) for kind in PIN_ORDER} if is_bucket(snapshot.root) else None
+    catalogs.write(str(file), snapshot, policy_in(policy), remote=remote, replace=force)
     say(f"{file}: the views at snapshot {snapshot.id}")
 
 

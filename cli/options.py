@@ -1,18 +1,27 @@
 """The arguments and options that several commands share."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.output import Format
+from lake.bucket import ENDPOINTS, option_named
+from lake.errors import UsageError
 from views.policy import Policy
 
 DEFAULT_LAKE = "./lakehouse"
 
 LakeUri = Annotated[
     str,
-    typer.Option("--lake", envvar="LAKE_URI", metavar="URI", help="Where the lake is.", show_envvar=True),
+    typer.Option(
+        "--lake",
+        envvar="LAKE_URI",
+        metavar="URI",
+        help="Where the lake is: a folder, or s3://BUCKET/PREFIX.",
+        show_envvar=True,
+    ),
 ]
 At = Annotated[
     str | None,
@@ -35,3 +44,52 @@ PolicyFile = Annotated[
 def policy_in(file: Path | None) -> Policy:
     """The policy in a file, or the default one. Raises UsageError."""
     return Policy() if file is None else Policy.from_json(file.read_bytes())
+
+
+def reach(said: list[str] | None) -> list[str]:
+    """Take storage options into this process's environment, where a bucket looks for what it is not told.
+
+    So they hold for all that a command opens, in its child processes too. Raises UsageError, without the value.
+    """
+    for one in said or ():
+        name, given, value = one.partition("=")
+        if not given or not value:
+            raise UsageError("a storage option is written NAME=VALUE", "for example AWS_REGION=eu-central-1")
+        known = option_named(name)
+        if known == "AWS_ENDPOINT_URL":
+            for other in ENDPOINTS:
+                os.environ.pop(other, None)
+        os.environ[known] = value
+    return said or []
+
+
+StorageOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        metavar="NAME=VALUE",
+        help="How to reach a bucket, where the environment does not say it: AWS_ENDPOINT_URL=…, AWS_REGION=… "
+        "(repeatable).",
+        show_default=False,
+        callback=reach,
+    ),
+]
+
+
+def add_storage_options(command: Any) -> None:
+    """Give each command that opens a lake the option `--storage-option`, which none of them needs to know of."""
+    for child in getattr(command, "commands", {}).values():
+        add_storage_options(child)
+    names = [parameter.name for parameter in command.params]
+    if "lake" in names:
+        option = next(iter(typer.main.get_command(_carrier).params))
+        option.expose_value = False
+        command.params.insert(names.index("lake") + 1, option)
+
+
+_carrier = typer.Typer(add_completion=False)
+
+
+@_carrier.command()
+def _carry(storage_option: StorageOptions = None) -> None:
+    """Exists for the sake of its option."""

@@ -44,6 +44,7 @@ OPTIONS = (
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "AWS_SKIP_SIGNATURE",
 )
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts, as in Amazon's own tools
 CONNECT_SECONDS = 3
 SILENCE_SECONDS = 20  # without a byte of the answer, before a request is given up and sent again
 PATIENCE = 60.0  # seconds of passing faults before an operation fails
@@ -454,9 +455,9 @@ def _address(uri: str) -> tuple[str, str]:
 def _resolved(given: Mapping[str, str]) -> dict[str, str]:
     """All that is said of how to reach a bucket, here or in the environment. Raises UsageError."""
     said = {name: os.environ[name] for name in (*_SAME_AS, *OPTIONS) if os.environ.get(name)}
-    # The one that is for S3 alone comes first, as in Amazon's own tools; so does the region's own name.
-    found = {_SAME_AS.get(name, name): value for name, value in said.items() if name != "AWS_ENDPOINT_URL_S3"}
-    if endpoint := said.get("AWS_ENDPOINT_URL_S3"):
+    # Of two names for one thing the later one counts: the region's own, not the default one.
+    found = {_SAME_AS.get(name, name): value for name, value in said.items()}
+    if endpoint := next((said[name] for name in ENDPOINTS if name in said), None):
         found["AWS_ENDPOINT_URL"] = endpoint
     for name, value in given.items():
         found[option_named(name)] = value

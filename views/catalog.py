@@ -2,18 +2,24 @@
 
 The file holds views and the policy, no data: its views read the pinned Parquet files where they lie, so it is small,
 and stale only in that it shows the snapshot it was made from. It is stored in the format of DuckDB 1.2, which older
-shells than the lake's own open, without extension, server or Python.
+shells than the lake's own open, without extension, server or Python. Of a lake in a bucket it can hold the files' URLs,
+which a shell reads with DuckDB's extension httpfs.
 
 Not here: keeping such a file up to date. The lake itself never reads one.
 """
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import duckdb
+import pyarrow.parquet as pq
+
 from lake.errors import LakeError
+from lake.events import KINDS, PIN_ORDER
 from views import engine
-from views.connect import Pinned, define
+from views.connect import Pinned, define, stand_in
 from views.policy import Policy
 
 STORAGE_VERSION = "v1.2.0"
@@ -23,8 +29,18 @@ class Occupied(LakeError):
     """There is something at the path already, and it is not replaced unless asked."""
 
 
-def write(path: str, snapshot: Pinned, policy: Policy | None = None, *, replace: bool = False) -> None:
-    """Writes the file, whole or not at all. Raises Occupied if there is one, unless `replace`."""
+def write(
+    path: str,
+    snapshot: Pinned,
+    policy: Policy | None = None,
+    *,
+    remote: Mapping[str, Sequence[str]] | None = None,
+    replace: bool = False,
+) -> None:
+    """Writes the file, whole or not at all. Raises Occupied if there is one, unless `replace`.
+
+    Its views read the files' paths on this machine, or the URLs of each kind's files that `remote` has.
+    """
     target = Path(path)
     if target.exists() and not replace:
         raise Occupied(f"{path} exists already", "give another name, or remove it first")
@@ -35,12 +51,22 @@ def write(path: str, snapshot: Pinned, policy: Policy | None = None, *, replace:
         try:
             con.execute(f"attach '{made}' as catalog (storage_version '{STORAGE_VERSION}')")
             con.execute("use catalog")
-            define(con, snapshot, policy or Policy())
+            if remote is not None:
+                _stand_in(con, folder)
+            define(con, snapshot, policy or Policy(), remote=remote)
             con.execute("use memory")
             con.execute("detach catalog")
         finally:
             con.close()
         _place(made.read_bytes(), target)
+
+
+def _stand_in(con: duckdb.DuckDBPyConnection, folder: str) -> None:
+    """Lets views be made over files that cannot be opened here: an empty one of each kind, of the same columns."""
+    for kind in PIN_ORDER:
+        empty = os.path.join(folder, f"{kind}.parquet")
+        pq.write_table(KINDS[kind].schema.empty_table(), empty)
+        con.execute(f"set variable {stand_in(kind)} = [?]", [empty])
 
 
 def _place(data: bytes, target: Path) -> None:

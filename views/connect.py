@@ -118,11 +118,19 @@ def connect(
 
 
 def define(
-    con: duckdb.DuckDBPyConnection, snapshot: Pinned, policy: Policy, sql: Mapping[str, str] | None = None
+    con: duckdb.DuckDBPyConnection,
+    snapshot: Pinned,
+    policy: Policy,
+    sql: Mapping[str, str] | None = None,
+    *,
+    remote: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Creates the pinned tables, the policy and all relations in the connection's current database.
 
     The files come last: making a view binds all that it reads, and over files that means opening each, for every view.
+
+    `remote` has addresses for each kind, to be read instead of the snapshot's local files by whoever can. As they
+    cannot be opened here, the variables `stand_in` must name files that can, of the same columns.
     """
     con.execute("create schema events")
     for kind in PIN_ORDER:
@@ -130,21 +138,27 @@ def define(
     _create_policy(con, policy)
     _create_relations(con, sources() if sql is None else sql)
     for kind in PIN_ORDER:
-        if paths := snapshot.paths(kind):
-            con.execute(f"create or replace view events.{kind} as {_pinned(kind, paths)}")
+        if paths := (snapshot.paths(kind) if remote is None else remote[kind]):
+            con.execute(f"create or replace view events.{kind} as {_pinned(kind, paths, remote=remote is not None)}")
 
 
-def _pinned(kind: str, paths: Sequence[str]) -> str:
+def stand_in(kind: str) -> str:
+    """The name of the variable that, where it is set, says which files a kind's remote view reads instead."""
+    return f"lake_{kind}_files"
+
+
+def _pinned(kind: str, paths: Sequence[str], *, remote: bool = False) -> str:
     """The SQL of one pinned table. A view takes no parameters, so the paths stand in it: such as need no quoting."""
     for path in paths:
-        if not _PATH.fullmatch(path):
+        if not _PATH.fullmatch(path.removeprefix("s3://") if remote else path):
             raise Damaged(f"{path!r} is not how a lake names its files", "move the lake to a plainer path")
     schema = KINDS[kind].schema
     if not paths:
         columns = ", ".join(f"cast(null as {sql_type(field.type)}) as {field.name}" for field in schema)
         return f"select {columns} where false"
-    files = ", ".join(f"'{path}'" for path in paths)
-    return f"select {', '.join(schema.names)} from read_parquet([{files}], union_by_name = true)"
+    listed = ", ".join(f"'{path}'" for path in paths)
+    files = f"coalesce(getvariable('{stand_in(kind)}'), [{listed}])" if remote else f"[{listed}]"
+    return f"select {', '.join(schema.names)} from read_parquet({files}, union_by_name = true)"
 
 
 def sql_type(kind: pa.DataType) -> str:

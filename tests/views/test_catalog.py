@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lake.events import PIN_ORDER
 from tests.views import world
 from views import Policy, catalog, connect
 
@@ -84,3 +85,22 @@ def test_the_file_follows_its_data(pinned, tmp_path):
     shutil.rmtree(tmp_path / "data")
     with pytest.raises(subprocess.CalledProcessError):
         shell(tmp_path / "lake.duckdb", "from evidence")
+
+
+def test_views_over_urls_are_written_without_opening_them(pinned, tmp_path):
+    """A catalog of files in a bucket is made offline; a shell that is told of other files reads those."""
+    urls = {kind: [f"s3://nowhere/{kind}.parquet"] if pinned.paths(kind) else [] for kind in PIN_ORDER}
+    file = tmp_path / "lake.duckdb"
+    catalog.write(str(file), pinned, remote=urls)
+    [told] = shell(file, "select string_agg(sql) as sql from duckdb_views() where schema_name = 'events'")
+    assert all(url in told["sql"] for kind in urls.values() for url in kind)
+    assert str(tmp_path) not in told["sql"]
+    here = "".join(f"set variable lake_{kind}_files = {pinned.paths(kind)};" for kind in PIN_ORDER)
+    assert shell(file, f"{here} select run_id from accepted") == [{"run_id": "r1"}]
+
+
+def test_urls_are_addresses_and_nothing_else(pinned, tmp_path):
+    """What could end the list of files that it stands in is refused."""
+    for url in ("s3://a'b/c", "s3://a/b*.parquet", "https://example.org/x?y"):
+        with pytest.raises(catalog.LakeError):
+            catalog.write(str(tmp_path / "x"), pinned, remote={kind: [url] for kind in PIN_ORDER})
