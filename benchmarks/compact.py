@@ -1,0 +1,147 @@
+"""What does compaction cost, and what is it for? Questions over a file for each hundred rows, and over the same as one.
+
+`python benchmarks/compact.py --rows 300000`. Both sides ask the same lake: its version before the compaction, and the
+one after it. A look-up is by the view that users ask, an event, a run and a task, each drawn from all of them.
+"""
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.generate import generate
+from benchmarks.measure import Measured, Side, compare, gigabytes, in_process, parser, scratch, timed
+from ingest.run import ingest
+from lake import Lake
+from lake.compact import compact
+from views import connect, needed
+
+__all__ = ["ask", "build", "compacting", "look_up", "main", "name", "names"]
+
+BATCH = 100
+NAMES = 300
+LOOK_UPS = 15
+MANY, FEW = 0.5, 0.02  # seconds that a question over all rows may take before and after
+BAR = 1.0
+QUESTION = "select kind, count(*), count(distinct event_id), sum(length(text)) from events.evidence group by kind"
+
+
+def build(evidence: str, folder: str) -> float:
+    """A lake of the rows of a file in the order of their times, a commit and a file for each hundred."""
+    whole = Lake.create(f"{folder}-whole")
+    ingest(whole, "evidence", [evidence])
+    rows = whole.read("evidence").sort_by("event_id").drop_columns(["event_id", "schema_version", "batch"])
+    lake = Lake.create(folder)
+
+    def append() -> None:
+        for number, start in enumerate(range(0, len(rows), BATCH)):
+            lake.append("evidence", rows.slice(start, BATCH), producer="bench", sequence=number)
+
+    return timed(append)
+
+
+def name(folder: str) -> float:
+    """Name the newest state many times."""
+    lake = Lake.open(folder)
+    state = lake.snapshot()
+
+    def give() -> None:
+        for number in range(NAMES):
+            lake.name(state, f"name-{number}")
+
+    return timed(give)
+
+
+def compacting(folder: str, kind: str) -> float:
+    """Compact one table."""
+    lake = Lake.open(folder)
+    return timed(lambda: list(compact(lake, [kind])))
+
+
+def names(folder: str) -> float:
+    """Read all names."""
+    lake = Lake.open(folder)
+    return statistics.median(timed(lake.names) for _ in range(5))
+
+
+def ask(folder: str, at: str) -> float:
+    """Ask a question of all rows, the middle of five times."""
+    with connect(Lake.open(folder).snapshot(at), sql=needed(QUESTION) or None) as connection:
+        return statistics.median(timed(connection.sql(QUESTION).fetchall) for _ in range(5))
+
+
+def look_up(folder: str, at: str, column: str, turn: int) -> float:
+    """Look up the rows of one value, the middle of several; each turn draws others."""
+    snapshot = Lake.open(folder).snapshot(at)
+    values = snapshot.read("evidence", [column])[column].unique().sort()
+    drawn = np.random.default_rng(turn).integers(0, len(values), LOOK_UPS)
+    statement = f"select * from evidence where {column} = ?"
+    with connect(snapshot, sql=needed(statement)) as connection:
+        return statistics.median(
+            timed(connection.execute(statement, [values[int(number)].as_py()]).fetchall) for number in drawn
+        )
+
+
+def size_on_disk(lake: Lake, at: str) -> int:
+    """The bytes of the files of a version."""
+    return sum(file.size for file in lake.snapshot(at).tables["evidence"].files)
+
+
+def main() -> None:
+    """Compare questions before and after a compaction, and say what it took."""
+    options = parser(main.__doc__)
+    options.set_defaults(rows=300_000)
+    given = options.parse_args()
+    files = generate(given.rows, data=given.data)
+    with scratch(given.data) as folder:
+        root = str(Path(folder, "lake"))
+        appended, _ = in_process(build, [files.evidence, root])
+        lake = Lake.open(root)
+        many = lake.snapshot().vector
+        counted = len(lake.snapshot(many).tables["evidence"].files)
+        held = lake.snapshot(many).read("evidence").nbytes
+        print(f"\n{given.rows:,} rows in {counted:,} files, appended in {appended:.0f} s")
+        took, peak = in_process(compacting, [root, "evidence"])
+        few = lake.snapshot().vector
+        before, after = size_on_disk(lake, many), size_on_disk(lake, few)
+        left = len(lake.snapshot(few).tables["evidence"].files)
+        print(
+            f"  compacted to {left} in {took:.1f} s: {held / took / 1e6:.0f} MB of data a second, peak"
+            f" {gigabytes(peak)}; {before / 1e6:.1f} MB became {after / 1e6:.1f} MB, {after / before:.2f} ×"
+        )
+        question = compare(
+            "a question of all rows",
+            [Side("compacted", ask, lambda _: [root, few]), Side("many files", ask, lambda _: [root, many])],
+            BAR,
+            times=given.times,
+        )
+        _absolute(question)
+        for column in ("event_id", "run_id", "task_id"):
+            _look_up(root, few, many, column, given.times)
+        in_process(name, [root])
+        slow, _ = in_process(names, [root])
+        in_process(compacting, [root, "snapshots"])
+        fast, _ = in_process(names, [root])
+        print(f"\n{NAMES} names of snapshots: {slow * 1000:.0f} ms, compacted {fast * 1000:.0f} ms")
+
+
+def _look_up(root: str, few: str, many: str, column: str, times: int) -> None:
+    compare(
+        f"a look-up by {column}",
+        [
+            Side("compacted", look_up, lambda turn: [root, few, column, turn]),
+            Side("many files", look_up, lambda turn: [root, many, column, turn]),
+        ],
+        BAR,
+        times=times,
+    )
+
+
+def _absolute(measured: list[Measured]) -> None:
+    for what, each, bar in zip(("compacted", "many files"), measured, (FEW, MANY), strict=True):
+        met = "met" if each.seconds <= bar else "MISSED"
+        print(f"  {what}: {each.seconds * 1000:.1f} ms, bar: at most {bar * 1000:.0f} ms, {met}")
+
+
+if __name__ == "__main__":
+    main()
