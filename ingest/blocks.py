@@ -23,6 +23,7 @@ BOM = b"\xef\xbb\xbf"
 PEEK = 1 << 20  # bytes that are looked at to tell a format
 RAW_KEPT = 1 << 16  # bytes of a row without end that its reject keeps
 WINDOW = 4 << 20  # bytes that are looked at in one go where each may make an object
+COLUMNS = 10_000  # that a table has, at most
 CELL = 100  # bytes that a cell takes, at least
 
 _REMEMBERED = 100_000  # rows that the next ones are compared with
@@ -136,7 +137,7 @@ class Variety:
         if self._source.strained and self._new_part(all_rows := list(rows)) < 1 / _VARIED:
             self._rows += len(all_rows)
             self._bytes += sum(map(len, all_rows))
-            if self._rows <= self._limits.repeated_rows and self._bytes <= self._limits.repeated_bytes:
+            if self._rows < self._limits.repeated_rows and self._bytes < self._limits.repeated_bytes:
                 return None
             said = f"it unpacks to more than {self._limits.ratio} times its bytes, and to the same rows over and over"
             return Problem("decompression_bomb", said)

@@ -32,6 +32,7 @@ BATCH_BYTES = 4 << 20
 BUFFER_BYTES = 16 << 20  # for all columns
 SEND_BYTES = 1 << 16
 FOOTER_BYTES = 16 << 20
+COLUMNS = 10_000
 MAGIC = b"PAR1"
 
 Orders = dict[str, Any]
@@ -74,6 +75,8 @@ def opened(number: int) -> pq.ParquetFile:
     """The file, read in small pieces: neither a whole row group nor a whole column of it at once."""
     with os.fdopen(os.dup(number), "rb", buffering=0) as first:
         columns = pq.read_metadata(pa.PythonFile(first)).num_columns
+    if columns > COLUMNS:
+        raise Unreadable("too_many_values", f"it has {columns:,} columns; {COLUMNS:,} are the most that are read")
     buffer = max(4096, min(1 << 20, BUFFER_BYTES // max(1, columns)))
     file = pa.PythonFile(os.fdopen(os.dup(number), "rb", buffering=0))
     return pq.ParquetFile(file, pre_buffer=False, buffer_size=buffer, page_checksum_verification=True)
@@ -122,7 +125,7 @@ def batches(file: pq.ParquetFile, rows: int, skip: int) -> Iterator[pa.RecordBat
 def send_rows(pipe: int, batch: pa.RecordBatch, row_bytes: int) -> int:
     """Write a batch, in parts that are none too large. Returns the number of its rows."""
     size = batch.nbytes
-    if size <= BATCH_BYTES or (len(batch) == 1 and size <= row_bytes):
+    if size <= min(BATCH_BYTES, row_bytes) or (len(batch) == 1 and size <= row_bytes):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)

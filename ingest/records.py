@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 
-from ingest.blocks import CELL, PEEK, RAW_KEPT, Block, Cells, Cursor, Refusal, Sizes, Variety, cut
+from ingest.blocks import CELL, COLUMNS, PEEK, RAW_KEPT, Block, Cells, Cursor, Refusal, Sizes, Variety, cut
 from ingest.rows import Problem, refuse, too_much
 from ingest.sources import Stream
 
@@ -80,6 +80,10 @@ def header(stream: Stream, cursor: Cursor, delimiter: str) -> list[str]:
     cursor.advance(lines.take())
     lines.unread()
     names = [cell.removeprefix("\udcef\udcbb\udcbf").removeprefix("\ufeff").strip() for cell in cells]
+    if len(names) > COLUMNS:
+        raise refuse(
+            "csv_shape", f"the first record names {len(names):,} columns; {COLUMNS:,} are the most that are read"
+        )
     if "" in names or len(set(names)) < len(names):
         raise refuse("csv_shape", "the first record must name each column, and each by a name of its own")
     try:
