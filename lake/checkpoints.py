@@ -63,6 +63,12 @@ def read_hint(data: bytes) -> Hint | None:
         return None
 
 
+def hint_to(version: int, checkpoint: bytes) -> bytes:
+    """The hint that names a checkpoint."""
+    table = pq.read_table(pa.BufferReader(checkpoint))
+    return msgspec.json.encode(Hint(version, len(table), len(checkpoint), len(_rows(table, "add"))))
+
+
 def problem_with_hint(data: bytes, last: int, sizes: Mapping[int, int]) -> str | None:
     """What is wrong with a hint, if anything. `sizes` are the checkpoints' in bytes, by version."""
     hint = read_hint(data)
@@ -76,12 +82,15 @@ def problem_with_hint(data: bytes, last: int, sizes: Mapping[int, int]) -> str |
     return None
 
 
-def problem_with_checkpoint(data: bytes, state: State, hint: Hint | None = None) -> str | None:
-    """What a checkpoint says otherwise than the commits of its version, if anything; `hint` if that names it."""
+def problem_with_checkpoint(data: bytes, state: State | None, hint: Hint | None = None) -> str | None:
+    """What a checkpoint says otherwise than the commits of its version, if anything; `hint` if that names it.
+
+    Without a `state` only whether it can be read.
+    """
     try:
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         table.validate(full=True)
-        return _difference(table, state) or _difference_of_hint(table, hint)
+        return (_difference(table, state) if state else None) or _difference_of_hint(table, hint)
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         return f"cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]:.120}"
 

@@ -251,7 +251,7 @@ def actions_of(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
         for line in data.splitlines():
             for action, content in msgspec.json.decode(line, type=dict[str, dict[str, Any]]).items():
                 found.setdefault(action, []).append(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"{name}: not a commit: {error}", DAMAGED) from None
     if not found["commitInfo"]:
         raise Damaged(f"{name}: not a commit: there is no commitInfo in it", DAMAGED)
@@ -299,7 +299,7 @@ def pin_of(add: Mapping[str, Any]) -> FilePin | None:
         stats = msgspec.json.decode(add.get("stats") or "{}", type=dict[str, Any])
         low, high = stats["minValues"]["event_id"], stats["maxValues"]["event_id"]
         path, size, rows = add["path"], add["size"], stats["numRecords"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         return None
     known = isinstance(size, int) and isinstance(rows, int) and all(isinstance(text, str) for text in (path, low, high))
     return file_pin(path, size, rows, low, high) if known else None
@@ -354,7 +354,7 @@ def now() -> int:
 def _is_line(line: bytes) -> bool:
     try:
         msgspec.json.decode(line, type=dict[str, dict[str, Any]])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 
@@ -388,6 +388,8 @@ def _problems(
     """What is wrong with a commit after another of this sha256, upon these files."""
     info = actions["commitInfo"][0]
     if version == 0:
+        if not actions.keys() >= {"metaData", "protocol"} or actions["add"] or actions["remove"] or "txn" in actions:
+            yield NOT_OURS
         return
     if not info.keys() >= {"lake.prev", "lake.rows"} or not actions.keys() <= {"commitInfo", "add", "remove", "txn"}:
         yield NOT_OURS

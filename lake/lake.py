@@ -90,7 +90,7 @@ class Lake:
             marker = msgspec.json.decode(store.read("lake.json"), type=_Marker)
         except FileNotFoundError:
             raise NotALake(f"{store.uri}: there is no lake here", "run 'lake init', or name one with --lake") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Damaged(f"{store.url('lake.json')}: {error}", "restore it from a backup") from None
         if marker.format != FORMAT:
             raise NotALake(

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from lake.checkpoints import CHECKPOINT, HINT, read_hint
+from lake.checkpoints import CHECKPOINT, HINT, hint_to, read_hint
 from lake.commits import torn
 from lake.errors import LakeError, UsageError
 from lake.files import Entry, Store
@@ -144,11 +144,15 @@ class _Repair:
             if not self.dry_run:
                 log.checkpoint(version, afresh=True)
             yield Act(Did.REBUILT, name, "from the commits")
-        there = [int(m[1]) for one in self.store.names(f"{log.folder}/_delta_log") if (m := CHECKPOINT.fullmatch(one))]
+        there = {
+            int(m[1]): name
+            for name in self.store.names(f"{log.folder}/_delta_log")
+            if (m := CHECKPOINT.fullmatch(name))
+        }
         if there:
-            # Also where an older one was the last to be made: the hint is to name the newest.
             if not self.dry_run:
-                log.checkpoint(max(there), afresh=True)
+                newest = self.store.read(f"{log.folder}/_delta_log/{there[max(there)]}")
+                self.store.replace(hint, hint_to(max(there), newest))
             yield Act(Did.REBUILT, hint, f"it names the checkpoint of version {max(there)}")
 
     def _hinted(self, name: str) -> int | None:

@@ -64,7 +64,7 @@ class Snapshot:
         self.id = hashlib.sha256(manifest).hexdigest()[:ID_LENGTH]
         try:
             self.tables = msgspec.json.decode(manifest, type=Manifest).tables
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Damaged(f"snapshot {self.id}: {error}", "was it made by a newer version?") from None
 
     def __reduce__(self) -> tuple[type["Snapshot"], tuple[Store, bytes]]:

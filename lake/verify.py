@@ -175,7 +175,7 @@ class Examiner:
                 self.found(Code.MARKER, "not what was written", file="lake.json", hint=_RESTORE)
         except FileNotFoundError:
             self.found(Code.MARKER, "missing", file="lake.json", hint=_RESTORE)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self.found(Code.MARKER, f"not what was written: {error}", file="lake.json", hint=_RESTORE)
 
     def _pins(self) -> None:
@@ -235,7 +235,7 @@ class Examiner:
             if link.version in checkpoints:
                 named = hinted if hinted is not None and hinted.version == link.version else None
                 wanted = self.all_checkpoints or newest == max(checkpoints) or named is not None
-                if wanted and not table.faulty:
+                if wanted:
                     self._checkpoint(table, checkpoints[link.version], named)
             if not self.deep:
                 self.read += 1
@@ -306,7 +306,8 @@ class Examiner:
         data = self._bytes(full)
         if data is None:
             return
-        if problem := problem_with_checkpoint(data, table.state, hint):
+        # From damaged commits nothing can be told but whether it can be read.
+        if problem := problem_with_checkpoint(data, None if table.faulty else table.state, hint):
             self.found(
                 Code.CHECKPOINT,
                 problem,
@@ -397,14 +398,12 @@ class Examiner:
     def _as_readers_see(self, table: Table) -> None:
         log = table.log
         try:
-            head = log.head()
-            if head.version != table.last:
-                head = log.head(table.last)
-            used = {file.path: file for file in head.files}
+            used = {file.path: file for file in log.head(table.last).files}
+            others = log.as_others_read(table.last)
         except LakeError as error:
             self.found(Code.UNOPENABLE, error.message, table=log.kind.name, hint=error.hint)
             return
-        if used != table.history.live:
+        if used != table.history.live or others != used.keys():
             message = "the newest version has other files than its commits have added"
             self.found(Code.UNOPENABLE, message, table=log.kind.name, hint=_REPAIR)
 
