@@ -161,7 +161,7 @@ class Records:
         """Passes over a record that is longer than a row may be, up to the end of the line at hand."""
         self._cursor.advance(raw)
         size = len(raw)
-        for piece in self._lines.pass_over():
+        for piece in self._lines.pass_over() if not raw.endswith(b"\n") else ():
             self._cursor.advance(piece)
             size += len(piece)
         self._cursor.line += 1

@@ -92,7 +92,9 @@ BOMBS: dict[str, Callable[[Path], None]] = {
     "array.json.zst": lambda path: _zstd(path, (b"[", 1), (b"{}," * (MIB // 3), 1024)),
     "spaces.json.zst": lambda path: _zstd(path, (b"[", 1), (b" " * MIB, 1024)),
     "field.csv.zst": lambda path: _zstd(path, (b'run_id,task_id,text\na,t,"', 1), (b"x" * MIB, 1024)),
-    "commas.csv.zst": lambda path: _zstd(path, (b"run_id,task_id,text\n", 1), (b",,\n" * (MIB // 3), 1024)),
+    "same.csv.zst": lambda path: _zstd(
+        path, (b"run_id,task_id,text\n", 1), ((b",t," + b"x" * 60 + b"\n") * (MIB // 64), 1024)
+    ),
     "rows.parquet": _rows,
     "values.parquet": _values,
     "groups.parquet": _groups,

@@ -322,3 +322,108 @@ def test_stdin_is_read_like_a_file(pack: Callable[[bytes], bytes], lake, monkeyp
         assert (summary.added, summary.held, summary.rejected) == (added, 40 - added, {"not_json": 1})
     assert len(rejects(lake)) == 1
     assert rejects(lake)[0]["source"]["file"] == "-"
+
+
+def test_a_row_of_too_many_values_is_rejected_unread(tmp_path, lake):
+    """A value takes more memory than its text, so there is a limit to them, too; strings count as one each."""
+    many = b'{"run_id":"many","task_id":"t","a":[' + b"[]," * 600_000 + b"[]]}"
+    text = row(text="[],:{}" * 300_000)
+    for name, data in (("f.jsonl", joined(*BEFORE, many, text, *AFTER)), ("f.json", b"[" + b",".join(LINES) + b"]")):
+        put(tmp_path, lake, name, data)
+    assert stored(lake) == {good["run_id"] for good in GOOD} | {"x"}
+    (reject,) = rejects(lake)
+    assert (reject["reason"], reject["source"]["line"]) == ("too_many_values", 21)
+    assert "--max-row-bytes" in reject["errors"][0]
+
+
+def test_more_bytes_allow_more_values(tmp_path, lake):
+    """Who lets rows be longer lets them have more in them."""
+    many = b'{"run_id":"x","task_id":"t","text":"x","a":[' + b"0," * 1_200_000 + b"0]}"
+    assert put(tmp_path, lake, "f.jsonl", many + b"\n").rejected == {"too_many_values": 1}
+    assert put(tmp_path, lake, "f.jsonl", many + b"\n", Options(sizes=Sizes(row=64 << 20))).added == 1
+
+
+@pytest.mark.parametrize("element", [b"[]," * 7_000_000, b"[{" * 2_300_000, b'{"a":' * 2_000_000])
+def test_an_element_without_end_ends_the_file(element, tmp_path, lake):
+    """Of an array, the elements before one that has too much in it are stored, and the rest is one reject."""
+    summary = put(tmp_path, lake, "f.json", b"[" + b",".join(LINES) + b",[" + element)
+    assert stored(lake) == {good["run_id"] for good in GOOD}
+    assert set(summary.rejected) <= {"too_many_values", "too_deep", "too_long"}
+    (reject,) = rejects(lake)
+    assert reject["source"]["line"] == 41
+    assert "nothing behind it is read" in reject["errors"][0] or "what follows it is not read" in reject["errors"][0]
+
+
+def test_elements_that_are_larger_than_what_is_looked_at_are_read(tmp_path, lake):
+    """An element of some megabytes, a number at its end and all, is one row, and so are those around it."""
+    large = json.dumps({"run_id": "large", "task_id": "t", "text": "\\n" * 3_000_000, "n": 12}).encode()
+    summary = put(tmp_path, lake, "f.json", b"[" + b",".join([*BEFORE, large, *AFTER]) + b"]")
+    assert (summary.added, summary.rejected) == (41, {})
+
+
+def test_a_csv_field_without_end_is_passed_over(tmp_path, lake):
+    """A quote that is never closed costs what it swallowed, and rows after the line at hand are read."""
+    data = CSV + b'r0,t,x,y,z\nr1,t,"' + b"x" * 300_000 + b"\nr2,t,x,y,z\n"
+    summary = put(tmp_path, lake, "f.csv", data, Options(sizes=Sizes(row=100_000)))
+    assert summary.rejected == {"too_long": 1}
+    assert stored(lake) == {"r0", "r2"}
+    assert "--max-row-bytes" in rejects(lake)[0]["errors"][0]
+
+
+def test_a_table_of_too_many_columns_is_refused(tmp_path, lake):
+    """Ten thousand columns are enough."""
+    names = [f"c{number}" for number in range(10_001)]
+    put(tmp_path, lake, "f.csv", ",".join(names).encode() + b"\n1\n")
+    put(tmp_path, lake, "f.parquet", parquet([dict.fromkeys(names, 1)]))
+    assert {reject["reason"] for reject in rejects(lake)} == {"csv_shape", "too_many_values"}
+    assert all("columns" in reject["errors"][0] for reject in rejects(lake))
+
+
+@pytest.mark.parametrize("name", ["f.jsonl.zst", "f.jsonl.gz", "f.json.zst", "f.csv.zst"])
+def test_the_same_row_over_and_over_is_a_bomb(name, tmp_path, lake):
+    """What unpacks to the same few bytes without end is given up after some thousands of rows."""
+    same, start, comma = b'{"run_id":"r","task_id":"t","text":"' + b"x" * 200 + b'"}', b"", b"\n"
+    if name == "f.json.zst":
+        start, comma = b"[", b","
+    if name == "f.csv.zst":
+        same, start = b"r,t," + b"x" * 200, b"run_id,task_id,text\n"
+    pack = gzip.compress if name.endswith(".gz") else zstandard.compress
+    limits = Limits(repeated_rows=1000, ratio=50)
+    data = pack(start + (same + comma) * 60_000)
+    summary = put(tmp_path, lake, name, data, Options(sizes=Sizes(block=1 << 20, rows=2000), limits=limits))
+    assert summary.rejected["decompression_bomb"] == 1
+    assert summary.rows < 20_000
+    assert stored(lake) == {"r"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_rows_that_differ_are_no_bomb_however_well_they_pack(again, tmp_path, lake):
+    """Ratio alone refuses nothing, and neither does going on where the file ended."""
+    prompt = "You are a helpful assistant. " * 200
+    lines = [
+        json.dumps({"run_id": f"r{n}", "task_id": "t", "prompt": prompt, "text": "y"}).encode() for n in range(3000)
+    ]
+    options = Options(limits=Limits(free_bytes=5 << 20, repeated_rows=10), sizes=Sizes(block=1 << 19, rows=100))
+    if again:
+        put(tmp_path, lake, "f.jsonl.zst", zstandard.compress(joined(*lines[:2000])), options)
+    data = zstandard.compress(joined(*lines))
+    assert len(joined(*lines)) > 250 * len(data)
+    summary = put(tmp_path, lake, "f.jsonl.zst", data, options)
+    assert summary.rejected == {}
+    assert len(stored(lake)) == 3000
+    assert summary.files[0].resumed == again
+
+
+def test_parquet_files_of_different_schemas_are_read_side_by_side(tmp_path, lake):
+    """A folder whose files disagree on a column's type gives the rows that fit, and a reject for each that does not."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, files in (("a", ["x.py"]), ("b", [1]), ("c", None), ("d", "y.py")):
+        pq.write_table(
+            pa.Table.from_pylist([{"run_id": name, "task_id": "t", "text": "x", "source_files": files}]),
+            folder / f"{name}.parquet",
+        )
+    summary = ingest(lake, "evidence", [str(folder)])
+    assert stored(lake) == {"a", "c"}
+    assert summary.rejected == {"wrong_type": 2}
+    assert {reject["source"]["file"][-9:] for reject in rejects(lake)} == {"b.parquet", "d.parquet"}
