@@ -28,7 +28,6 @@ class Operation:
     prepare: Callable[[str], None]
     do: Callable[[str], None]
     modules: tuple[str, ...] = ("lake.files",)
-    slow: bool = False
 
 
 def append(root: str, producer: str, sequence: int) -> None:
@@ -175,7 +174,7 @@ OPERATIONS = {
         Operation("compact", _small, _compact),
         Operation("vacuum", _compacted, _vacuum),
         Operation("repair", _damaged, _repair),
-        Operation("export", _small, _export, ("lake.files", "exporters.export"), slow=True),
+        Operation("export", _small, _export, ("lake.files", "exporters.export")),
     )
 }
 
