@@ -28,11 +28,10 @@ class _Physical:
 
     def __next__(self) -> str:
         while not (end := self._data.find(b"\n", self._at) + 1):
-            fresh = self._stream.read(PEEK)
-            self._data, self._at = self._data[self._at :] + fresh, 0
-            if not fresh or len(self._data) > self._limit:
-                end = len(self._data)
+            end = len(self._data)
+            if end - self._at > self._limit or not (fresh := self._stream.read(PEEK)):
                 break
+            self._data, self._at = self._data[self._at :] + fresh, 0
         line = self._data[self._at : end]
         self._at = end
         if not line:
