@@ -5,12 +5,23 @@ one after it. A look-up is by the view that users ask, an event, a run and a tas
 """
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.generate import generate
-from benchmarks.measure import Measured, Side, compare, gigabytes, in_process, parser, scratch, timed
+from benchmarks.measure import (
+    Measured,
+    Side,
+    alternate,
+    gigabytes,
+    in_process,
+    parser,
+    print_ratio,
+    scratch,
+    timed,
+)
 from ingest.run import ingest
 from lake import Lake
 from lake.compact import compact
@@ -64,10 +75,10 @@ def names(folder: str) -> float:
     return statistics.median(timed(lake.names) for _ in range(5))
 
 
-def ask(folder: str, at: str) -> float:
+def ask(folder: str, at: str, _: int) -> float:
     """Ask a question of all rows, the middle of five times."""
     with connect(Lake.open(folder).snapshot(at), sql=needed(QUESTION) or None) as connection:
-        return statistics.median(timed(connection.sql(QUESTION).fetchall) for _ in range(5))
+        return statistics.median(timed(lambda: connection.sql(QUESTION).fetchall()) for _ in range(5))
 
 
 def look_up(folder: str, at: str, column: str, turn: int) -> float:
@@ -77,8 +88,10 @@ def look_up(folder: str, at: str, column: str, turn: int) -> float:
     drawn = np.random.default_rng(turn).integers(0, len(values), LOOK_UPS)
     statement = f"select * from evidence where {column} = ?"
     with connect(snapshot, sql=needed(statement)) as connection:
+        wanted = [values[int(number)].as_py() for number in drawn]
         return statistics.median(
-            timed(connection.execute(statement, [values[int(number)].as_py()]).fetchall) for number in drawn
+            timed(lambda value=value: connection.execute(statement, [value]).fetchall())  # type: ignore[misc]
+            for value in wanted
         )
 
 
@@ -109,15 +122,14 @@ def main() -> None:
             f"  compacted to {left} in {took:.1f} s: {held / took / 1e6:.0f} MB of data a second, peak"
             f" {gigabytes(peak)}; {before / 1e6:.1f} MB became {after / 1e6:.1f} MB, {after / before:.2f} ×"
         )
-        question = compare(
-            "a question of all rows",
-            [Side("compacted", ask, lambda _: [root, few]), Side("many files", ask, lambda _: [root, many])],
-            BAR,
-            times=given.times,
-        )
-        _absolute(question)
+        sides = [("compacted", few), ("many files", many)]
+        question = _compare("a question of all rows", [Side(n, ask, _given(root, at)) for n, at in sides], given.times)
+        for each, bar in zip(question, (FEW, MANY), strict=True):
+            met = "met" if each.seconds <= bar else "MISSED"
+            print(f"  {each.seconds * 1000:.1f} ms, bar: at most {bar * 1000:.0f} ms, {met}")
         for column in ("event_id", "run_id", "task_id"):
-            _look_up(root, few, many, column, given.times)
+            looking = [Side(n, look_up, _given(root, at, column)) for n, at in sides]
+            _compare(f"a look-up by {column}", looking, given.times)
         in_process(name, [root])
         slow, _ = in_process(names, [root])
         in_process(compacting, [root, "snapshots"])
@@ -125,22 +137,20 @@ def main() -> None:
         print(f"\n{NAMES} names of snapshots: {slow * 1000:.0f} ms, compacted {fast * 1000:.0f} ms")
 
 
-def _look_up(root: str, few: str, many: str, column: str, times: int) -> None:
-    compare(
-        f"a look-up by {column}",
-        [
-            Side("compacted", look_up, lambda turn: [root, few, column, turn]),
-            Side("many files", look_up, lambda turn: [root, many, column, turn]),
-        ],
-        BAR,
-        times=times,
-    )
+def _given(*arguments: str) -> Callable[[int], list[object]]:
+    """The arguments of a side, which ends with the number of the turn."""
+    return lambda turn: [*arguments, turn]
 
 
-def _absolute(measured: list[Measured]) -> None:
-    for what, each, bar in zip(("compacted", "many files"), measured, (FEW, MANY), strict=True):
-        met = "met" if each.seconds <= bar else "MISSED"
-        print(f"  {what}: {each.seconds * 1000:.1f} ms, bar: at most {bar * 1000:.0f} ms, {met}")
+def _compare(title: str, sides: list[Side], times: int) -> list[Measured]:
+    """Print what both sides took, and the first one's time by the second's."""
+    print(f"\n{title}", flush=True)
+    measured = alternate(sides, times)
+    for side, each in zip(sides, measured, strict=True):
+        turns = " ".join(f"{seconds * 1000:.1f}" for seconds in each.all_seconds)
+        print(f"  {side.name:<12} {each.seconds * 1000:8.1f} ms   peak {gigabytes(each.peak)}   ({turns})")
+    print_ratio("time", measured[0].seconds / measured[1].seconds, BAR)
+    return measured
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from lake.snapshots import FilePin
 MIB = 1 << 20
 PATIENCE = 60.0  # seconds of lost races before a round is dropped
 MOST_FILES = 4096  # in one round
-READERS = 4
+READERS = 8
 
 
 @dataclass(frozen=True)
@@ -249,15 +249,17 @@ def _commit(store: Store, log: Log, began: Head, files: Sequence[FilePin], made:
     deadline = time.monotonic() + PATIENCE
     wait = 0.002
     failed: LakeError | None = None
+    seen = began.version
     while True:
         head = log.head()
-        for version, said in _commits(store, log, began.version, head.version):
+        for version, said in _commits(store, log, seen, head.version):
             if new & {add["path"] for add in said["add"]}:
                 # An answer was lost, and the commit was there.
                 return version
             if new & set(said["commitInfo"][0].get("lake.released") or ()):
                 # We were so slow that somebody took them for what a killed compactor left.
                 return None
+        seen = head.version
         if not old <= _names(head.files):
             return None
         if time.monotonic() > deadline:

@@ -74,9 +74,8 @@ def check_readable(store: Store, log: Log, pin: TablePin, *, present: bool = Fal
     old = _replaced(pin, head)
     if old:
         _refuse(log, pin, old, releases(store, log, head))
-    for name in sorted(old) if present else ():
-        if not store.exists(f"{log.folder}/{name}"):
-            raise Damaged(f"{log.folder}/{name}: this data file is gone", VERIFY)
+    for name in sorted(old.difference(store.names(log.folder))) if old and present else ():
+        raise Damaged(f"{log.folder}/{name}: this data file is gone", VERIFY)
 
 
 def hold(store: Store, log: Log, pin: TablePin) -> None:
@@ -90,7 +89,8 @@ def hold(store: Store, log: Log, pin: TablePin) -> None:
         told = releases(store, log, head)
         _refuse(log, pin, old, told)
         needed = sorted(old & told.releasing)
-        if not needed or announce(log, head, {"lake.keeping": needed, "lake.what": f"a snapshot keeps {len(needed)} files from vacuum"}):
+        info = {"lake.keeping": needed, "lake.what": f"vacuum: a snapshot keeps {len(needed)} files"}
+        if not needed or announce(log, head, info):
             return
         if time.monotonic() > deadline:
             raise Contended(f"{log.kind.name}: no commit within {PATIENCE:.0f} s", "try again")

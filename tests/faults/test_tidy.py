@@ -291,17 +291,14 @@ def test_the_same_answer_from_many_files_and_from_one(lake, report, files):
     assert sorted(ids_at(lake)) == sorted(replayed.ids) == ids_at(lake, before.vector)
     assert len(lake.snapshot().tables["evidence"].files) == 1
     if files >= 3000:
-        assert slow < 0.5 * SLACK
-        assert fast < 0.02 * SLACK
+        # How many milliseconds each may take, the benchmark says; what else this machine does is not known here.
+        assert fast < slow / 4
     report(
         "a query over many files and over one",
         files,
         "the same rows as the commits tell",
         f"{slow * 1000:.0f} ms, compacted {fast * 1000:.1f} ms",
     )
-
-
-SLACK = 3  # others use this machine too; the benchmark holds the query to the bars themselves
 
 
 def answer(snapshot) -> tuple[list[tuple], float]:

@@ -240,19 +240,19 @@ def test_a_log_that_does_not_add_up(lake, monkeypatch):
 class Meanwhile(Folder):
     """A folder in which something happens once, just before or after the first write that is meant."""
 
-    def __init__(self, uri, when, action, after=False):
+    def __init__(self, uri, when, action, late=False):
         super().__init__(uri)
-        self.when, self.action, self.after = when, action, after
+        self.when, self.action, self.late = when, action, late
 
     def write_new(self, name, data):
         action = self.action
         due = action is not None and self.when(name, bytes(data))
         if due:
             self.action = None
-        if due and not self.after:
+        if due and not self.late:
             action()
         done = super().write_new(name, data)
-        if due and self.after:
+        if due and self.late:
             action()
         return done
 
