@@ -28,7 +28,9 @@ def register(parent: typer.Typer) -> None:
 
 def export(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="sft, rag, preference, or all.")] = "",
-    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="A new folder.", show_default=False)] = None,
+    out: Annotated[
+        str | None, typer.Argument(metavar="OUT", help="A new folder, or s3://BUCKET/PREFIX.", show_default=False)
+    ] = None,
     lake: LakeUri = HERE,
     at: At = None,
     file_format: Annotated[
@@ -65,7 +67,7 @@ def export(
     ] = None,
     dry_run: DryRun = False,
     verify_folder: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--verify", metavar="FOLDER", help="Rebuild this export from its snapshot and compare the bytes."),
     ] = None,
     diff: Annotated[
@@ -116,7 +118,7 @@ def export(
 
 
 def validate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A training set: ours or anybody's.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A training set: ours or anybody's.")],
     form: Form = Format.table,
 ) -> None:
     """Check every row of a training set, and its receipt if any.
@@ -173,7 +175,7 @@ def _tell(receipts: tuple[Receipt, ...], where: str) -> None:
     say(f"snapshot {receipts[0].snapshot}; {where}")
 
 
-def _verify(door: Lake, folder: Path) -> None:
+def _verify(door: Lake, folder: str) -> None:
     with Meter(f"rebuilding {folder}", "rows") as meter:
         report = verify(door, folder, meter)
     problems = [

@@ -77,14 +77,14 @@ StorageOptions = Annotated[
 
 
 def add_storage_options(command: Any) -> None:
-    """Give each command that opens a lake the option `--storage-option`, which none of them needs to know of."""
+    """Give each command that may open a bucket the option `--storage-option`, which none of them needs to know of."""
     for child in getattr(command, "commands", {}).values():
         add_storage_options(child)
     names = [parameter.name for parameter in command.params]
-    if "lake" in names:
+    if place := {"lake": "lake", "validate": "folder"}.get("lake" if "lake" in names else command.name or ""):
         option = next(iter(typer.main.get_command(_carrier).params))
         option.expose_value = False
-        command.params.insert(names.index("lake") + 1, option)
+        command.params.insert(names.index(place) + 1, option)
 
 
 _carrier = typer.Typer(add_completion=False)

@@ -8,14 +8,10 @@ The same snapshot, dataset, policy, views and options give the same bytes.
 Not here: what a row may hold (`datasets`), how it is encoded (`formats`), and what a user typed (the command line).
 """
 
-import fcntl
 import hashlib
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -39,6 +35,7 @@ from exporters.datasets import (
     shape_named,
 )
 from exporters.formats import FILE_BYTES, SLICE_ROWS, File, Writer, library_versions, sliced
+from exporters.places import Place, address, appearing, fetched, refuse_taken
 from exporters.receipt import Counts, Receipt
 from lake import Lake, LakeError, Snapshot
 from lake.errors import UsageError
@@ -102,20 +99,20 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def export(
-    lake: Lake, dataset: str, out: str | Path, options: Options | None = None, progress: Progress | None = None
+    lake: Lake, dataset: str, out: Place, options: Options | None = None, progress: Progress | None = None
 ) -> Receipt:
-    """Write one dataset into the folder `out`, which must not exist or be empty, and return the receipt.
+    """Write one dataset into the folder or bucket prefix `out`, where there is nothing yet, and return the receipt.
 
     `progress` is called with the rows written so far and None. Raises UsageError, FirewallBreach, OffBalance,
     UnknownRef; after any of them there is nothing at `out`.
     """
     options = options or Options()
-    [made] = _export(lake, {dataset: (shape_named(dataset, options.shape), Path())}, Path(out), options, progress)
+    [made] = _export(lake, {dataset: (shape_named(dataset, options.shape), Path())}, out, options, progress)
     return made
 
 
 def export_all(
-    lake: Lake, out: str | Path, options: Options | None = None, progress: Progress | None = None
+    lake: Lake, out: Place, options: Options | None = None, progress: Progress | None = None
 ) -> tuple[Receipt, ...]:
     """Write every dataset, from one snapshot, into a folder of its own under `out`: all of them appear, or none.
 
@@ -129,17 +126,21 @@ def export_all(
     for dataset in DATASETS:
         shape = options.shape if options.shape in SHAPES[dataset] else None
         datasets[dataset] = (shape_named(dataset, shape), Path(dataset))
-    return _export(lake, datasets, Path(out), options, progress)
+    return _export(lake, datasets, out, options, progress)
 
 
-def verify(lake: Lake, folder: str | Path, progress: Progress | None = None) -> VerifyReport:
+def verify(lake: Lake, place: Place, progress: Progress | None = None) -> VerifyReport:
     """Compare an export with its receipt, and the receipt with what its snapshot gives today, file by file.
 
     The rebuild uses the SQL that the lake has kept under the receipt's digest, and is hashed rather than written.
     Raises LakeError where there is no receipt, or the snapshot or the SQL is gone.
     """
-    folder = Path(folder)
-    said = receipt.read(folder)
+    with fetched(place, _options(lake)) as folder:
+        return _verify(lake, folder, address(place), progress)
+
+
+def _verify(lake: Lake, folder: Path, called: str, progress: Progress | None) -> VerifyReport:
+    said = receipt.read(folder, called)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     named = {file.path: file for file in said.files}
     again = _build(lake.snapshot(said.snapshot), _plan_of(lake, said), None, progress)
@@ -161,6 +162,11 @@ def verify(lake: Lake, folder: str | Path, progress: Progress | None = None) -> 
             if said.versions.get(name) != again.versions.get(name)
         ),
     )
+
+
+def _options(lake: Lake) -> Mapping[str, str] | None:
+    """How to reach a bucket: as the lake's own, if it is in one."""
+    return lake.store.options or None
 
 
 def _apart_from_files(one: Receipt) -> bytes:
@@ -200,9 +206,9 @@ def _plan_of(lake: Lake, said: Receipt) -> _Plan:
 
 
 def _export(
-    lake: Lake, datasets: Mapping[str, tuple[str, Path]], out: Path, options: Options, progress: Progress | None
+    lake: Lake, datasets: Mapping[str, tuple[str, Path]], out: Place, options: Options, progress: Progress | None
 ) -> tuple[Receipt, ...]:
-    _refuse_taken(out)
+    refuse_taken(out, _options(lake))
     sql = sources() if options.views is None else loads(lake.get_object(options.views))
     if options.dry_run:
         snapshot = lake.snapshot(options.at)
@@ -211,14 +217,14 @@ def _export(
     snapshot = lake.pin(options.at)
     lake.put_object(dumps(sql))
     made, took = [], []
-    with _appearing(out) as scratch:
+    with appearing(out, _options(lake)) as scratch:
         for name, (shape, place) in datasets.items():
             since = time.monotonic()
             (scratch / place).mkdir(exist_ok=True)
             made.append(_build(snapshot, _Plan(name, shape, options, sql), scratch / place, progress))
             took.append(time.monotonic() - since)
     for (name, (_, place)), one, seconds in zip(datasets.items(), made, took, strict=True):
-        _record(lake, name, out / place, one, seconds)
+        _record(lake, name, address(out, *place.parts), one, seconds)
     return tuple(made)
 
 
@@ -487,12 +493,12 @@ def _put(folder: Path | None, name: str, data: bytes) -> File:
     return File(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _record(lake: Lake, dataset: str, folder: Path, made: Receipt, seconds: float) -> None:
+def _record(lake: Lake, dataset: str, folder: str, made: Receipt, seconds: float) -> None:
     """Append to the lake that this export was made: what a receipt leaves out is here too."""
     said = msgspec.to_builtins(made)
     inputs = {name: said[name] for name in ("snapshot", "tables", "policy", "views", "format", "shape", "provenance")}
     digest = hashlib.sha256(receipt.encode(made)).hexdigest()
-    outputs = {"folder": str(folder.absolute()), "receipt_sha256": digest, "files": said["files"]}
+    outputs = {"folder": folder, "receipt_sha256": digest, "files": said["files"]}
     lake.record(
         "receipts",
         {
@@ -509,80 +515,3 @@ def _record(lake: Lake, dataset: str, folder: Path, made: Receipt, seconds: floa
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
-
-
-def _refuse_taken(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UsageError(f"{out}: this is no folder", "choose a folder that does not exist yet")
-    if out.is_dir() and any(out.iterdir()):
-        what = "an export" if (out / receipt.NAME).exists() else "something"
-        raise UsageError(f"{out}: there is {what} here already", "choose a folder that does not exist yet")
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the name `out` when the block ends well and is gone when it does not.
-
-    A process that is killed leaves its hidden folder; the next export to the same place sees that nobody holds it any
-    more and removes it.
-    """
-    parent = out.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent, out.name)
-        scratch = parent / f".{out.name}.{secrets.token_hex(6)}.new"
-        scratch.mkdir()
-        held = _hold(scratch)
-        assert held is not None
-        # Only what is held is called partial, so that nobody sweeps away what was made a moment ago.
-        filled = scratch.rename(scratch.with_suffix(".partial"))
-    except OSError as error:
-        raise LakeError(f"{parent}: {error.strerror}", "choose a folder that can be written to") from None
-    try:
-        yield filled
-        _publish(filled, out)
-    except OSError as error:
-        raise LakeError(
-            f"{out}: {error.strerror or error}", "make room or choose another folder; nothing was written"
-        ) from error
-    finally:
-        shutil.rmtree(filled, ignore_errors=True)
-        os.close(held)
-
-
-def _publish(filled: Path, out: Path) -> None:
-    for folder in (filled, *(path for path in filled.rglob("*") if path.is_dir())):
-        _sync(folder)
-    try:
-        os.rename(filled, out)
-    except OSError:
-        # Another export came first: what is there stays.
-        _refuse_taken(out)
-        raise
-    _sync(out.absolute().parent)
-
-
-def _sweep(parent: Path, name: str) -> None:
-    for left in parent.iterdir():
-        if left.name.startswith(f".{name}.") and left.suffix == ".partial" and (held := _hold(left)) is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(held)
-
-
-def _hold(folder: Path) -> int | None:
-    """A lock on a folder, as a descriptor; None if another process has it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -55,23 +55,24 @@ def encode(receipt: Receipt) -> bytes:
     return msgspec.json.format(msgspec.json.encode(receipt, order="sorted"), indent=2) + b"\n"
 
 
-def read(folder: Path) -> Receipt:
-    """The receipt in a folder. Raises LakeError if there is none, Damaged if it is none of ours."""
+def read(folder: Path, called: str | None = None) -> Receipt:
+    """The receipt in a folder, which a user calls otherwise. Raises LakeError if there is none, Damaged if not ours."""
     path = folder / NAME
+    shown = f"{called or folder}/{NAME}"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         inner = sorted(child.parent.name for child in folder.glob(f"*/{NAME}"))
         raise LakeError(
-            f"{path}: there is no receipt here",
+            f"{shown}: there is no receipt here",
             f"name one of the exports in it: {', '.join(inner)}" if inner else "name a folder that 'lake export' wrote",
         ) from None
     except OSError as error:
-        raise LakeError(f"{path}: {error.strerror}", "name a folder that 'lake export' wrote") from None
+        raise LakeError(f"{shown}: {error.strerror}", "name a folder that 'lake export' wrote") from None
     try:
         return msgspec.json.decode(data, type=Receipt)
     except msgspec.DecodeError as error:
-        raise Damaged(f"{path}: {error}", "export again under another name, and compare") from None
+        raise Damaged(f"{shown}: {error}", "export again under another name, and compare") from None
 
 
 def lake_version() -> str:

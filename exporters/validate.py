@@ -24,6 +24,7 @@ import zstandard
 from exporters import receipt
 from exporters.datasets import ROLES
 from exporters.export import mismatches
+from exporters.places import fetched
 from lake.errors import LakeError, UsageError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -101,8 +102,12 @@ def validate(folder: str | Path, progress: Progress | None = None) -> ValidateRe
 
     Raises UsageError where there is nothing to check.
     """
-    root = Path(folder)
-    paths = _files(root)
+    with fetched(folder) as root:
+        return _validate(root, str(folder), progress)
+
+
+def _validate(root: Path, called: str, progress: Progress | None) -> ValidateReport:
+    paths = _files(root, called)
     check = _Check(progress)
     checked = []
     for path in paths:
@@ -266,12 +271,14 @@ def _shape_of(row: dict[str, object]) -> str | None:
     return None
 
 
-def _files(root: Path) -> list[Path]:
+def _files(root: Path, called: str) -> list[Path]:
     if root.is_file() and root.name.endswith(SUFFIXES):
         return [root]
     found = sorted(path for path in root.rglob("*") if path.is_file() and path.name.endswith(SUFFIXES))
     if not found:
-        raise UsageError(f"{root}: nothing to validate", f"name a folder with files that end in {', '.join(SUFFIXES)}")
+        raise UsageError(
+            f"{called}: nothing to validate", f"name a folder with files that end in {', '.join(SUFFIXES)}"
+        )
     return found
 
 

@@ -156,6 +156,16 @@ class Bucket(Store):
         ]
         yield from sorted(entries, key=lambda entry: entry.name)
 
+    def after(self, folder: str, name: str) -> list[str]:
+        """As any store; the store lists from there on."""
+        key = self._key(folder)
+
+        def listed(client: S3Store) -> list[str]:
+            pages = obstore.list(client, key or None, offset=f"{key}/{name}".strip("/"))
+            return [one["path"][len(key) :].lstrip("/") for page in pages for one in page]
+
+        return [found for found in self._ask(folder, listed) if "/" not in found]
+
     def tree(self) -> list[str]:
         """The names of all files under the root, those in folders too, sorted."""
         start = len(self._key("")) + 1 if self._prefix else 0
@@ -173,6 +183,16 @@ class Bucket(Store):
         """The files' copies in this machine's cache, each checked by its sha256 when it is fetched."""
         return Cache(cache_folder(), cache_limit()).paths(files, self._fetch, READERS)
 
+    def copy(self, name: str, sink: IO[bytes]) -> tuple[int, str]:
+        """Copy a file into another, from its start; its size and sha256. Raises FileNotFoundError."""
+
+        def get(client: S3Store) -> tuple[int, str]:
+            sink.seek(0)
+            sink.truncate()
+            return _copied(client, self._key(name), sink)
+
+        return self._ask(name, get)
+
     def part(self, name: str, start: int, end: int) -> bytes:
         """The bytes of a file from `start` up to `end`. Raises FileNotFoundError."""
         return bytes(self._ask(name, lambda client: obstore.get_range(client, self._key(name), start=start, end=end)))
@@ -188,14 +208,8 @@ class Bucket(Store):
 
     def _fetch(self, file: Content, sink: IO[bytes]) -> None:
         """Copy a file, and make sure that it is the one that is meant. Raises Damaged."""
-
-        def get(client: S3Store) -> tuple[int, str]:
-            sink.seek(0)
-            sink.truncate()
-            return _copied(client, self._key(file.name), sink)
-
         try:
-            size, sha256 = self._ask(file.name, get)
+            size, sha256 = self.copy(file.name, sink)
         except FileNotFoundError:
             raise Damaged(f"{self.url(file.name)}: this data file is gone", VERIFY) from None
         if size != file.size:

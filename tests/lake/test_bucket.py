@@ -107,6 +107,15 @@ def test_names_are_those_of_one_folder_in_order(store):
     assert list(store.names("")) == ["fa"]
 
 
+def test_the_names_after_one(store):
+    """What sorts after a name, in that folder alone; the name itself need not be there."""
+    for name in ("f/1", "f/2", "f/3", "f/3/below", "g/9"):
+        store.write_new(name, b"")
+    assert sorted(store.after("f", "1")) == ["2", "3"]
+    assert sorted(store.after("f", "2.5")) == ["3"]
+    assert store.after("f", "3") == store.after("none", "0") == []
+
+
 def test_prefixes_do_not_see_each_other(s3, s3_uri):
     """A store whose prefix is the start of another's has none of its files."""
     Bucket(s3_uri + "2").write_new("a", b"")
