@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -167,6 +168,44 @@ def test_a_round_is_cut_into_files_of_the_target(lake):
     assert all(one.last_id < two.first_id for one, two in itertools.pairwise(files))
     weights = [pq.read_metadata(Path(lake.uri, "tables", "evidence", file.path)) for file in files]
     assert all(100_000 < each.row_group(0).total_byte_size < 300_000 for each in weights)
+
+
+def test_a_look_up_reads_few_row_groups(lake, tmp_path):
+    """A look-up by event, run or task reads the row groups that have it and, by their filters, hardly any other."""
+    for number in range(10):
+        rows = much_evidence(number * 7000, number * 7000 + 7000)
+        tasks = pa.array([f"t{row // 8}" for row in range(number * 7000, number * 7000 + 7000)])
+        rows = rows.set_column(rows.schema.get_field_index("task_id"), "task_id", tasks)
+        lake.append("evidence", rows, producer="p", sequence=number)
+    list(compact(lake))
+    [path] = lake.snapshot().paths("evidence")
+    told = lake.read("evidence")
+    there = pq.ParquetFile(path)
+    assert there.num_row_groups == 3
+    for column in ("event_id", "run_id", "task_id"):
+        second = set(there.read_row_group(1, columns=[column])[column].to_pylist())
+        others = [value for value in told[column].to_pylist()[::97] if value not in second]
+        # The second row group cannot be read: whoever finds something has not looked there.
+        chunk = next(
+            chunk
+            for chunk in map(there.metadata.row_group(1).column, range(there.metadata.num_columns))
+            if chunk.path_in_schema == column
+        )
+        data = bytearray(Path(path).read_bytes())
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        data[start : start + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+        damaged = tmp_path / f"{column}.parquet"
+        damaged.write_bytes(data)
+        statement = f"select count(*) from read_parquet('{damaged}') where {column} = ?"
+        failed = 0
+        for value in others[:100]:
+            try:
+                assert duckdb.execute(statement, [value]).fetchall()[0][0] == told[column].to_pylist().count(value)
+            except duckdb.Error:
+                failed += 1
+        assert failed <= 8
+        with pytest.raises(duckdb.Error):
+            duckdb.execute(statement, [min(second)]).fetchall()
 
 
 def test_sizes_that_make_no_sense():
