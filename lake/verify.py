@@ -171,7 +171,7 @@ class Examiner:
     def _marker(self) -> None:
         try:
             said = msgspec.json.decode(self.store.read("lake.json"), type=dict[str, Any])
-            if set(said) < {"format", "id", "created_at"} or said.get("format") != 1:
+            if not {"format", "id", "created_at"} <= said.keys() or said["format"] != 1:
                 self.found(Code.MARKER, "not what was written", file="lake.json", hint=_RESTORE)
         except FileNotFoundError:
             self.found(Code.MARKER, "missing", file="lake.json", hint=_RESTORE)
