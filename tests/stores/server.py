@@ -10,6 +10,7 @@ import http.client
 import itertools
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "quite-s
 
 # What the door may do to a request: some do the work and lose the answer, others answer without doing the work.
 LOST = ("close after", "500 after", "silence after")
+KILLS = ("kill before", "kill after")
 REFUSED = {
     "401": (401, "Unauthorized"),
     "403": (403, "AccessDenied"),
@@ -49,7 +51,8 @@ class Faults:
 
     At most `most` faults happen, in requests whose path holds `within`. `strip` takes the condition off each put, and
     a `racy` door lets several conditional puts through at a time. `silence` is for how many seconds the door says
-    nothing before it hangs up. `log` has every request.
+    nothing before it hangs up. `victim` is the process that is killed before or after the work is done. `log` has every
+    request.
     """
 
     seed: int = 0
@@ -60,6 +63,7 @@ class Faults:
     strip: bool = False
     racy: bool = False
     silence: float = 1.0
+    victim: int | None = None
     seen: Counter[str] = field(default_factory=Counter)
     log: list[tuple[str, str]] = field(default_factory=list)
 
@@ -124,8 +128,13 @@ class _Passing(BaseHTTPRequestHandler):
             status, code = REFUSED[fault]
             self._answer(status, [], f"<Error><Code>{code}</Code><Message>drawn</Message></Error>".encode())
             return
+        if fault == "kill before":
+            self._kill(faults)
+            return
         status, headers, data = self._passed_on(body)
-        if fault == "close after":
+        if fault == "kill after":
+            self._kill(faults)
+        elif fault == "close after":
             self._hang_up()
         elif fault == "500 after":
             self._answer(500, [], b"<Error><Code>InternalError</Code><Message>drawn</Message></Error>")
@@ -164,6 +173,13 @@ class _Passing(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+    def _kill(self, faults: Faults) -> None:
+        """Kill the client; it may be so quick that nobody has said yet which process it is."""
+        while faults.victim is None:
+            time.sleep(0.01)
+        os.kill(faults.victim, signal.SIGKILL)
+        self._hang_up()
 
     def _hang_up(self) -> None:
         self.close_connection = True
