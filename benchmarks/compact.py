@@ -34,7 +34,7 @@ NAMES = 300
 LOOK_UPS = 15
 MANY, FEW = 0.5, 0.02  # seconds that a question over all rows may take before and after
 BAR = 1.0
-QUESTION = "select kind, count(*), count(distinct event_id), sum(length(text)) from events.evidence group by kind"
+QUESTION = "select kind, role, count(*), min(recorded_at), max(recorded_at) from events.evidence group by all"
 
 
 def build(evidence: str, folder: str) -> float:

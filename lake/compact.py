@@ -12,7 +12,7 @@ files: taking those away is `vacuum`'s.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -90,12 +90,11 @@ def compact(
     lake: Lake,
     kinds: Iterable[str] | None = None,
     sizes: Sizes | None = None,
-    progress: Callable[[str, int], None] | None = None,
 ) -> Iterator[Round]:
     """Compact the tables of some kinds, or all, until nothing is left to do; yields each round once it is committed.
 
-    Events, versions and snapshots stay as they are. `progress` is told the kind and the bytes of each round that is
-    begun. Raises Damaged if a file is not what was written; what was committed before stays.
+    Events, versions and snapshots stay as they are. Raises Damaged if a file is not what was written, Contended if
+    others won every race for the next version; what was committed before stays.
     """
     sizes = sizes or Sizes()
     for kind in _kinds(kinds):
@@ -106,8 +105,6 @@ def compact(
         ours = {file.path: file for file in began.files}
         while planned := _rounds(lake.store, kind, ours.values(), sizes, weights):
             for files, parts in planned:
-                if progress:
-                    progress(kind.name, sum(file.size for file in files))
                 done, made = _round(lake.store, log, began, files, parts)
                 # Where another compactor was faster, let it have these.
                 for file in files:
