@@ -51,7 +51,8 @@ def sql(
     Example: lake sql "select category, count(*) as runs from verdicts group by category"
     """
     text = sys.stdin.read() if statement == "-" else statement
-    with connect(Lake.open(lake).snapshot(at), policy_in(policy), sql=needed(text) or None) as connection:
+    snapshot, rules = Lake.open(lake).snapshot(at), policy_in(policy)
+    with connect(snapshot, rules, sql=needed(text) or None, as_far_as_whole=True) as connection:
         show(query(connection, text), form)
 
 

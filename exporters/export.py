@@ -143,7 +143,9 @@ def _verify(lake: Lake, folder: Path, called: str, progress: Progress | None) ->
     said = receipt.read(folder, called)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     named = {file.path: file for file in said.files}
-    again = _build(lake.snapshot(said.snapshot), _plan_of(lake, said), None, progress)
+    snapshot = lake.snapshot(said.snapshot)
+    snapshot.prove()
+    again = _build(snapshot, _plan_of(lake, said), None, progress)
     rebuilt = {file.path: file for file in again.files}
     differing = {path for path in named.keys() | rebuilt.keys() if named.get(path) != rebuilt.get(path)}
     if _apart_from_files(again) != _apart_from_files(said):
@@ -212,9 +214,11 @@ def _export(
     sql = sources() if options.views is None else loads(lake.get_object(options.views))
     if options.dry_run:
         snapshot = lake.snapshot(options.at)
+        snapshot.prove()
         plans = (_Plan(name, shape, options, sql) for name, (shape, _) in datasets.items())
         return tuple(_build(snapshot, plan, None, progress) for plan in plans)
     snapshot = lake.pin(options.at)
+    snapshot.prove()
     lake.put_object(dumps(sql))
     made, took = [], []
     with appearing(out, _options(lake)) as scratch:

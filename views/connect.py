@@ -29,6 +29,8 @@ FOLDERS = ("functions", "facts", "state", "datasets", "quarantine", "health", "h
 # What the policy becomes; the other relations read them by these names.
 POLICY_TABLES = ("policy", "precedence", "known_files")
 
+DAMAGED = "damaged: "  # how the message of a query begins that needs a file which is gone
+
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _FUNCTION = re.compile(r"(?:\s*--[^\n]*\n)*\s*create macro ([a-z][a-z0-9_]*)\(")
@@ -97,19 +99,26 @@ def connect(
     threads: int | None = None,
     memory_limit: str = engine.MEMORY_LIMIT,
     folders: Sequence[str] = (),
+    as_far_as_whole: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory database with every relation as a view over the snapshot's files.
 
     `sql` replaces the installed sources by others, such as those of an older export. The connection reads the pinned
     files alone, and writes nothing, unless `folders` names some in which it may. Raises Damaged if a file's name is not
     one that a lake gives, Rules if `sql` is not a set of relations.
+
+    A data file that is gone raises Damaged too; `as_far_as_whole`, only once a query reads a table that needs it.
     """
+    damaged = _damaged(snapshot) if as_far_as_whole else {}
     con = engine.connection(threads=threads, memory_limit=memory_limit)
     try:
-        con.execute("set allowed_paths = ?", [[path for kind in PIN_ORDER for path in snapshot.paths(kind)]])
+        con.execute(
+            "set allowed_paths = ?",
+            [[path for kind in PIN_ORDER if kind not in damaged for path in snapshot.paths(kind)]],
+        )
         con.execute("set allowed_directories = ?", [list(folders)])
         con.execute("set enable_external_access = false")
-        define(con, snapshot, policy or Policy(), sql)
+        define(con, snapshot, policy or Policy(), sql, damaged=damaged)
         con.execute("set lock_configuration = true")
     except BaseException:
         con.close()
@@ -124,6 +133,7 @@ def define(
     sql: Mapping[str, str] | None = None,
     *,
     remote: Mapping[str, Sequence[str]] | None = None,
+    damaged: Mapping[str, str] | None = None,
 ) -> None:
     """Creates the pinned tables, the policy and all relations in the connection's current database.
 
@@ -137,9 +147,32 @@ def define(
         con.execute(f"create view events.{kind} as {_pinned(kind, ())}")
     _create_policy(con, policy)
     _create_relations(con, sources() if sql is None else sql)
+    damaged = damaged or {}
+    for kind, message in damaged.items():
+        con.execute(f"create or replace view events.{kind} as {_failing(kind, message)}")
     for kind in PIN_ORDER:
+        if kind in damaged:
+            continue
         if paths := (snapshot.paths(kind) if remote is None else remote[kind]):
             con.execute(f"create or replace view events.{kind} as {_pinned(kind, paths, remote=remote is not None)}")
+
+
+def _damaged(snapshot: Pinned) -> dict[str, str]:
+    """The kinds of which a file is gone or cut, each with what is wrong."""
+    found = {}
+    for kind in PIN_ORDER:
+        try:
+            snapshot.paths(kind)
+        except Damaged as error:
+            found[kind] = error.message
+    return found
+
+
+def _failing(kind: str, message: str) -> str:
+    """The SQL of a pinned table that cannot be read: it fails where a query needs any row of it, and not before."""
+    said = f"{DAMAGED}{message}".replace("'", "''")
+    columns = ", ".join(f"cast(null as {sql_type(field.type)}) as {field.name}" for field in KINDS[kind].schema)
+    return f"select {columns} where cast(error('{said}') as boolean)"
 
 
 def stand_in(kind: str) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import duckdb
 import pyarrow as pa
 
-from lake.errors import UsageError
+from lake.errors import Damaged, LakeError, UsageError
+from lake.files import VERIFY
+from views.connect import DAMAGED
 
 BATCH_ROWS = 8192
 _READS = "SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW, and EXPLAIN of these"
@@ -94,9 +96,11 @@ def _parse(text: str) -> list[duckdb.Statement]:
         raise _failure(error) from None
 
 
-def _failure(error: Exception) -> UsageError:
+def _failure(error: Exception) -> LakeError:
     """The first line of what DuckDB says; where in the query, if it says so, becomes the hint."""
     first, _, rest = str(error).strip().partition("\n")
+    if DAMAGED in first:
+        return Damaged(first.partition(DAMAGED)[2], f"{VERIFY}; what does not need it can be asked")
     if isinstance(error, duckdb.PermissionException):
         return Refused(first, "a query reads the snapshot's own relations: SHOW TABLES lists them")
     if "read-only mode" in first:
