@@ -30,7 +30,6 @@ from views import connect, needed
 __all__ = ["ask", "build", "compacting", "look_up", "main", "name", "names"]
 
 BATCH = 100
-NAMES = 300
 LOOK_UPS = 15
 MANY, FEW = 0.5, 0.02  # seconds that a question over all rows may take before and after
 BAR = 1.0
@@ -51,13 +50,13 @@ def build(evidence: str, folder: str) -> float:
     return timed(append)
 
 
-def name(folder: str) -> float:
-    """Name the newest state many times."""
+def name(folder: str, count: int) -> float:
+    """Name the newest state so many times."""
     lake = Lake.open(folder)
     state = lake.snapshot()
 
     def give() -> None:
-        for number in range(NAMES):
+        for number in range(count):
             lake.name(state, f"name-{number}")
 
     return timed(give)
@@ -130,11 +129,12 @@ def main() -> None:
         for column in ("event_id", "run_id", "task_id"):
             looking = [Side(n, look_up, _given(root, at, column)) for n, at in sides]
             _compare(f"a look-up by {column}", looking, given.times)
-        in_process(name, [root])
+        count = max(10, given.rows // 1000)
+        in_process(name, [root, count])
         slow, _ = in_process(names, [root])
         in_process(compacting, [root, "snapshots"])
         fast, _ = in_process(names, [root])
-        print(f"\n{NAMES} names of snapshots: {slow * 1000:.0f} ms, compacted {fast * 1000:.0f} ms")
+        print(f"\n{count} names of snapshots: {slow * 1000:.0f} ms, compacted {fast * 1000:.0f} ms")
 
 
 def _given(*arguments: str) -> Callable[[int], list[object]]:

@@ -27,13 +27,19 @@ def compact_(
     lake: LakeUri = HERE,
     table: Table = None,
     target: Annotated[
-        int, typer.Option("--target", min=1, metavar="MIB", help="Make files of about so much data, uncompressed.")
+        int,
+        typer.Option(
+            "--target", min=1, max=1 << 20, metavar="MIB", help="Make files of about so much data, uncompressed."
+        ),
     ] = Sizes.target // MIB,
     small: Annotated[
-        int, typer.Option("--small", min=1, metavar="MIB", help="Leave files of as much data alone.")
+        int, typer.Option("--small", min=1, max=1 << 20, metavar="MIB", help="Leave files of as much data alone.")
     ] = Sizes.small // MIB,
     memory: Annotated[
-        int, typer.Option("--memory", min=1, metavar="MIB", help="Take so much data at a time; it needs thrice that.")
+        int,
+        typer.Option(
+            "--memory", min=1, max=1 << 20, metavar="MIB", help="Take so much data at a time; it needs thrice that."
+        ),
     ] = Sizes.memory // MIB,
     fewest: Annotated[
         int, typer.Option("--fewest", min=2, metavar="N", help="Leave fewer small files than this alone.")
@@ -69,8 +75,11 @@ def compact_(
 def vacuum(
     lake: LakeUri = HERE,
     keep_days: Annotated[
-        float, typer.Option("--keep-days", min=0, metavar="N", help="Keep what a version of the last N days needs.")
-    ] = KEEP / timedelta(days=1),
+        int,
+        typer.Option(
+            "--keep-days", min=0, max=36_500, metavar="N", help="Keep what a version of the last N days needs."
+        ),
+    ] = KEEP.days,
     delete: Annotated[
         bool, typer.Option("--delete", help="Do it; without this it only says what it would do.")
     ] = False,

@@ -55,6 +55,7 @@ def test_vacuum_is_dry_unless_told(run, many):
     run("compact")
     would = run("vacuum", "--keep-days", 0, "--format", "jsonl")
     refused = run("vacuum", "--keep-days", 0, "--delete")
+    assert [run("vacuum", "--keep-days", days).code for days in ("nan", "inf", "-1", "1e9")] == [2, 2, 2, 2]
     assert (would.code, refused.code) == (0, 2)
     assert "--delete does it" in would.err
     assert "--force" in refused.err
