@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import Format
-from lake.bucket import ENDPOINTS, option_named
 from lake.errors import UsageError
+from lake.reach import ENDPOINTS, option_named
 from views.policy import Policy
 
 DEFAULT_LAKE = "./lakehouse"

@@ -32,19 +32,8 @@ from obstore.store import S3Store
 from lake.cache import Cache, cache_folder, cache_limit
 from lake.errors import Damaged, LakeError, UsageError
 from lake.files import VERIFY, Content, Entry, Store, is_scratch
+from lake.reach import place_of, resolved
 
-# What may be said of a bucket, in the words of the environment variables that say it.
-OPTIONS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ALLOW_HTTP",
-    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
-    "AWS_SKIP_SIGNATURE",
-)
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts, as in Amazon's own tools
 CONNECT_SECONDS = 3
 SILENCE_SECONDS = 20  # without a byte of the answer, before a request is given up and sent again
 PATIENCE = 60.0  # seconds of passing faults before an operation fails
@@ -56,14 +45,13 @@ _MARK = "lake-attempt"
 _SLOWEST_WAIT = 2.0
 _TAIL_BYTES = 1 << 16  # a Parquet footer is read with the first request
 _CHUNK_BYTES = 1 << 20
+_FIRST_LOOK = 50  # objects
 # How long a put of at most so many bytes may take, in seconds.
 _PUT_SECONDS = ((8 << 20, 30), (128 << 20, 300), (5 << 30, 3600))
 
-_ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9._/-]*))?")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _SAYS = re.compile(r"<Message>([^<\n]{1,200})</Message>")
-_SAME_AS = {"AWS_DEFAULT_REGION": "AWS_REGION", "AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL"}
 
 Answer = TypeVar("Answer")
 
@@ -91,15 +79,15 @@ os.register_at_fork(after_in_child=_process.after_fork)
 
 
 class Bucket(Store):
-    """A store that is a prefix of an S3 bucket. `options` say how to reach it, by the names in OPTIONS.
+    """A store that is a prefix of an S3 bucket. `options` say how to reach it, by the names in `reach.OPTIONS`.
 
     What they do not say is taken from the environment variables of the same names. Raises UsageError.
     """
 
     def __init__(self, uri: str, options: Mapping[str, str] | None = None) -> None:
-        self._bucket, self._prefix = _address(uri)
+        self._bucket, self._prefix = place_of(uri)
         self.uri = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
-        self.options = _resolved(options or {})
+        self.options = resolved(options or {})
         self._clients: dict[int, S3Store] = {}
         self._reached = False
 
@@ -168,12 +156,18 @@ class Bucket(Store):
 
     def tree(self) -> list[str]:
         """The names of all files under the root, those in folders too, sorted."""
-        start = len(self._key("")) + 1 if self._prefix else 0
+        start = len(self._prefix) + 1 if self._prefix else 0
         return sorted(key[start:] for key in self._ask("", self._everything))
 
     def is_empty(self) -> bool:
         """As any store; what a probe left behind does not count."""
-        return all(map(is_scratch, self.tree()))
+
+        def nothing(client: S3Store) -> bool:
+            pages = obstore.list(client, self._key("") or None, chunk_size=_FIRST_LOOK)
+            start = len(self._prefix) + 1 if self._prefix else 0
+            return all(is_scratch(one["path"][start:]) for page in pages for one in page)
+
+        return self._ask("", nothing)
 
     def source(self, name: str) -> Any:
         """A file object for pyarrow that fetches the ranges that it is asked for. Raises FileNotFoundError."""
@@ -452,42 +446,6 @@ def _reason(text: str) -> str:
 
 def _unsafe(uri: str, why: str) -> UnsafeStore:
     return UnsafeStore(f"{uri}: a lake is not safe in this store: {why}", _NEEDS)
-
-
-def _address(uri: str) -> tuple[str, str]:
-    """The bucket and the prefix that an s3:// address names. Raises UsageError."""
-    match = _ADDRESS.fullmatch(uri)
-    parts = match[2].strip("/").split("/") if match and match[2] else []
-    if match is None or any(part in {"", ".", ".."} for part in parts) or ".." in match[1]:
-        raise UsageError(
-            f"{uri!r} is no address of a bucket and a prefix",
-            "write s3://BUCKET/PREFIX, with letters, digits, '.', '_', '-' and '/' only in the prefix",
-        )
-    return match[1], "/".join(parts)
-
-
-def _resolved(given: Mapping[str, str]) -> dict[str, str]:
-    """All that is said of how to reach a bucket, here or in the environment. Raises UsageError."""
-    said = {name: os.environ[name] for name in (*_SAME_AS, *OPTIONS) if os.environ.get(name)}
-    # Of two names for one thing the later one counts: the region's own, not the default one.
-    found = {_SAME_AS.get(name, name): value for name, value in said.items()}
-    if endpoint := next((said[name] for name in ENDPOINTS if name in said), None):
-        found["AWS_ENDPOINT_URL"] = endpoint
-    for name, value in given.items():
-        found[option_named(name)] = value
-    if found.get("AWS_ENDPOINT_URL", "").startswith("http://"):
-        found.setdefault("AWS_ALLOW_HTTP", "true")
-    # Said to whatever is not Amazon, which does not care; without one, both libraries would look for it on the network.
-    found.setdefault("AWS_REGION", "us-east-1")
-    return found
-
-
-def option_named(name: str) -> str:
-    """A storage option's own name, whatever its case. Raises UsageError."""
-    known = _SAME_AS.get(name.upper(), name.upper())
-    if known not in OPTIONS:
-        raise UsageError(f"there is no storage option {name!r}", f"the options are {', '.join(OPTIONS)}")
-    return known
 
 
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if they are temporary)"

@@ -116,6 +116,15 @@ def test_the_names_after_one(store):
     assert store.after("f", "3") == store.after("none", "0") == []
 
 
+def test_what_a_probe_left_does_not_count(store):
+    """A store in which there are hidden files alone is empty, however many they are."""
+    for number in range(3):
+        store.write_new(f".probe-{number}/alone", b"")
+    assert store.is_empty()
+    store.write_new("zz", b"")
+    assert not store.is_empty()
+
+
 def test_prefixes_do_not_see_each_other(s3, s3_uri):
     """A store whose prefix is the start of another's has none of its files."""
     Bucket(s3_uri + "2").write_new("a", b"")
@@ -181,7 +190,7 @@ def test_options_come_before_the_environment(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://any.example")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "xx-default")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "from the environment")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "environment")
     options = Bucket("s3://data", {"aws_access_key_id": "given"}).options
     assert options == {
         "AWS_ENDPOINT_URL": "http://s3.example",
@@ -380,10 +389,20 @@ def test_an_address_where_nobody_answers(monkeypatch, s3):
     assert "AWS_ENDPOINT_URL" in refused.value.hint
 
 
-def test_an_endpoint_that_is_none_is_a_wrong_option():
-    """What is not a URL is refused before anything is sent."""
-    with pytest.raises(LakeError):
-        Bucket("s3://data", {"AWS_ENDPOINT_URL": "not a url"}).read("a")
+@pytest.mark.parametrize(
+    "said", ["not a url", "127.0.0.1:9000", "ftp://a", "http://", "http://user:secret@a", "http://a/?b"]
+)
+def test_an_endpoint_that_is_none_is_a_wrong_option(said):
+    """What is no address is refused before anything is sent."""
+    with pytest.raises(UsageError, match="AWS_ENDPOINT_URL"):
+        Bucket("s3://data", {"AWS_ENDPOINT_URL": said})
+
+
+def test_an_option_that_no_header_can_carry_is_refused_without_its_value():
+    """A line break at the end of a secret is a mistake that is named, and the secret is not."""
+    with pytest.raises(UsageError, match=r"^AWS_SECRET_ACCESS_KEY: ") as refused:
+        Bucket("s3://data", {"AWS_SECRET_ACCESS_KEY": "quite-secret\n"})
+    assert "quite-secret" not in refused.value.message
 
 
 def test_more_than_one_object_may_have_is_refused(store):
