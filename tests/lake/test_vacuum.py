@@ -155,6 +155,23 @@ def test_named_versions_are_kept(lake):
     assert files_of(lake, "evidence=2") < on_disk(lake)
 
 
+def test_in_a_bucket(s3, s3_uri):
+    """On an object store the same files go and stay as in a folder."""
+    lake = grown(Lake.create(s3_uri))
+    pinned = lake.pin("evidence=2")
+    before = sorted_rows(lake.read("evidence"))
+    [done] = compact(lake)
+    assert (done.files_before, done.files_after) == (3, 1)
+    assert freed(vacuum(lake, NOW, force=True)) == {"evidence": 1}
+    needed = {file.path for state in (pinned, lake.snapshot()) for file in state.tables["evidence"].files}
+    assert {name for name in lake.store.names("tables/evidence") if name.endswith(".parquet")} == needed
+    assert sorted_rows(lake.read("evidence")).equals(before)
+    assert len(pinned.read("evidence")) == 8
+    with pytest.raises(Vacuumed):
+        lake.snapshot("evidence=3")
+    assert list(lake.verify(deep=True)) == []
+
+
 # it frees nothing while it does not see everything
 
 
