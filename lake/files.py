@@ -105,6 +105,14 @@ class Store(ABC):
     def is_empty(self) -> bool:
         """Whether there is nothing under the root, but for files that are still being written."""
 
+    def after(self, folder: str, name: str) -> list[str]:
+        """The names in a folder that sort after one, in no order; among them those of files still being written."""
+        return [entry.name for entry in self.entries(folder) if entry.name > name]
+
+    def holds(self, file: Content) -> bool:
+        """Whether what `local` gives for a file has its sha256. Raises FileNotFoundError, or Damaged as `local`."""
+        return self.sha256(file.name) == file.sha256
+
     def size(self, name: str) -> int:
         """The size of a file in bytes. Raises FileNotFoundError."""
         return self.entry(name).size
@@ -209,6 +217,15 @@ class Folder(Store):
                         about = entry.stat(follow_symlinks=False)
                         found.append(Entry(entry.name, about.st_size, about.st_mtime))
         yield from sorted(found, key=lambda entry: entry.name)
+
+    def after(self, folder: str, name: str) -> list[str]:
+        """As any store, without a look at any of the files; folders are among them."""
+        path = self.url(folder)
+        with _disk(path):
+            try:
+                return [other for other in os.listdir(path) if other > name]
+            except FileNotFoundError:
+                return []
 
     def is_empty(self) -> bool:
         """As any store; a folder that is not there is empty."""

@@ -10,7 +10,6 @@ Every open reads the table's properties back: the ones below are what keeps old 
 """
 
 import contextlib
-import functools
 import random
 import re
 import secrets
@@ -37,7 +36,6 @@ from lake.commits import (
     decode,
     digest,
     encode,
-    file_pin,
     info_of,
     micros,
     now,
@@ -50,6 +48,7 @@ from lake.events import Kind, digest_of, slices, with_ids
 from lake.files import Store
 from lake.held import HeldIds
 from lake.snapshots import FILE_NAME, FilePin, TablePin
+from lake.states import READER_VERSION, State, States
 
 PROPERTIES = {
     "delta.appendOnly": "true",
@@ -101,30 +100,22 @@ class _Batch:
 class Head:
     """A table at one version, as its log tells it."""
 
-    def __init__(self, store: Store, kind: Kind, table: DeltaTable, known: dict[str, FilePin]) -> None:
+    def __init__(self, store: Store, kind: Kind, state: State) -> None:
         self._store = store
         self._kind = kind
-        self._known = known
-        self._table = table
-        self.version: int = table.version()
+        self._state = state
+        self.version = state.version
 
-    @functools.cached_property
+    @property
     def files(self) -> list[FilePin]:
         """The files that this version has, in no order. Raises Damaged."""
-        actions = pa.table(self._table.get_add_actions(flatten=True))
-        paths = actions.column("path").to_pylist()
-        new = [row for row, path in enumerate(paths) if path not in self._known]
-        for action in actions.take(pa.array(new, pa.int64())).to_pylist():
-            said: list[Any] = [action.get(n) for n in ("size_bytes", "num_records", "min.event_id", "max.event_id")]
-            pin = None if None in said else file_pin(action["path"], *said)
-            if pin is None:
-                raise Damaged(
-                    f"tables/{self._kind.name}: version {self.version} has a file that the lake did not write:"
-                    f" {action['path']}",
-                    "another program has changed this table; restore its _delta_log from a backup",
-                )
-            self._known[pin.path] = pin
-        return [self._known[path] for path in paths]
+        if self._state.foreign:
+            raise Damaged(
+                f"tables/{self._kind.name}: version {self.version} has a file that the lake did not write:"
+                f" {min(self._state.foreign)}",
+                "another program has changed this table; restore its _delta_log from a backup",
+            )
+        return list(self._state.files.values())
 
     def pin(self) -> TablePin:
         """This version, for a manifest, once it is kept for good. Raises Damaged."""
@@ -132,19 +123,20 @@ class Head:
         decode(data, commit_name(self._kind, self.version))
         # Whoever committed it may not have come this far.
         self._store.sync(commit_name(self._kind, self.version))
+        files = self.files
         return TablePin(
-            table_id=str(self._table.metadata().id),
+            table_id=str(self._state.metadata["id"]),
             version=self.version,
             head=digest(data),
-            rows=sum(file.rows for file in self.files),
-            schema=msgspec.Raw(self._table.schema().to_json().encode()),
-            files=tuple(sorted(self.files, key=lambda file: (file.first_id, file.path))),
+            rows=sum(file.rows for file in files),
+            schema=msgspec.Raw(self._state.metadata["schemaString"].encode()),
+            files=tuple(sorted(files, key=lambda file: (file.first_id, file.path))),
         )
 
     def position(self, producer: str) -> Position | None:
         """How far a producer has come, or None if it never committed here."""
-        sequence = self._table.transaction_version(f"sequence:{producer}")
-        version = self._table.transaction_version(f"version:{producer}")
+        sequence = self._state.transactions.get(f"sequence:{producer}")
+        version = self._state.transactions.get(f"version:{producer}")
         if sequence is None or version is None:
             return None
         info = info_of(self._store, self._kind, version)
@@ -152,13 +144,13 @@ class Head:
 
 
 class Log:
-    """The log of one kind's table. Opens the table anew for each call, so any number of processes may append."""
+    """The log of one kind's table. Looks at it anew for each call, so any number of processes may append."""
 
     def __init__(self, store: Store, kind: Kind) -> None:
         self.kind = kind
         self.folder = f"tables/{kind.name}"
         self._store = store
-        self._known: dict[str, FilePin] = {}
+        self._states = States(store, kind)
         self._held = HeldIds(lambda name: store.source(f"{self.folder}/{name}"))
 
     def create(self) -> None:
@@ -192,19 +184,30 @@ class Log:
                 raise Damaged(f"{path}: cannot be opened: its first commit is missing", DAMAGED)
             raise NotALake(f"{path}: there is no table of {self.kind.name} here", "run 'lake init'")
         try:
-            with _delta(f"{path}: cannot be opened", Damaged, DAMAGED):
-                table = DeltaTable(path, version=version, storage_options=dict(self._store.options))
-        except Damaged:
+            state = self._states.newest() if version is None else self._states.at(version)
+        except Damaged as error:
             self._check_newest()
-            raise
-        found = table.metadata().configuration
+            raise Damaged(f"{path}: cannot be opened: {error.message}", error.hint) from error
+        found = state.metadata.get("configuration", {})
         for name, value in PROPERTIES.items():
             if found.get(name) != value:
                 raise Damaged(
                     f"{path}: the property {name} is {found.get(name)!r} and must be {value!r}",
                     "another program has changed this table; restore its _delta_log from a backup",
                 )
-        return Head(self._store, self.kind, table, self._known)
+        if state.protocol.get("minReaderVersion") != READER_VERSION:
+            raise Damaged(
+                f"{path}: another program has made this a table that needs other readers",
+                "restore its _delta_log from a backup",
+            )
+        return Head(self._store, self.kind, state)
+
+    def as_others_read(self, version: int | None = None) -> set[str]:
+        """The names of the files that other readers of Delta tables find, by what deltalake makes of it."""
+        path = self._store.url(self.folder)
+        with _delta(f"{path}: cannot be opened", Damaged, DAMAGED):
+            table = DeltaTable(path, version=version, storage_options=dict(self._store.options))
+            return set(pa.table(table.get_add_actions()).column("path").to_pylist())
 
     def append(self, table: pa.Table, producer: str, sequence: int, note: dict[str, Any] | None) -> Appended:
         """Commit the events of a table that are not there yet. `table` is what `events.to_table` made.

@@ -413,26 +413,29 @@ if __name__ == "__main__":
     assert (done.returncode, done.stdout) == (0, "True ['a', 'b', 'c']\n"), done.stderr
 
 
-def test_a_fork_that_appends_is_told_to_spawn(lake):
-    """A fork of a process that has used the log cannot use it: there is an error that says so, and no hang."""
+def test_a_fork_reads_and_appends(lake):
+    """A fork of a process that has used the log uses it too: nothing hangs, and nothing is lost on either side."""
     program = """
 import os, sys
 from lake import Lake
-from lake.errors import LakeError
 lake = Lake.open(sys.argv[1])
-lake.versions()
+row = {"task_id": "t", "kind": "completion", "role": "executor"}
+def send(who, number):
+    lake.append("evidence", [{**row, "run_id": f"{who}{number}"}], producer=who, sequence=number)
+for number in range(25):
+    send("parent", number)
 child = os.fork()
-if not child:
-    try:
-        lake.versions()
-    except LakeError as error:
-        print(error.message, "|", error.hint, flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
+for number in range(25, 50):
+    send("parent" if child else "child", number)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    print(lake.snapshot().rows("evidence"), *lake.verify(deep=True))
+os._exit(0) if not child else None
 """
     given = [sys.executable, "-W", "ignore", "-c", program, lake.uri]
-    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.endswith("this process is a fork of one that used a lake | start it by spawn\n")
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    # On stderr deltalake tells of the checkpoint that it would not make there, and that the next one makes up for.
+    assert (done.returncode, done.stdout) == (0, "75\n"), done.stderr
 
 
 def test_short_readers_end_well(pinned):

@@ -1,0 +1,229 @@
+"""What a table is at a version, as its log says it: files, positions of producers, properties.
+
+The log is read here with nothing but the store: from a checkpoint, which sums up what was committed before it, and the
+commits after that. A process remembers the newest state that it has seen, and reads only what came since; whether that
+state still is what the log says shows in the sha256 of the commit that made it, so a log that was rolled back, mended
+or restored is read afresh. A checkpoint that cannot be read is passed over, because the commits say the same; `verify`
+tells of it.
+
+Not here: what a commit is (`commits`), whether a checkpoint is right (`checkpoints`), and writing either (`log`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lake.checkpoints import CHECKPOINT, HINT, read_hint
+from lake.commits import COMMIT, DAMAGED, actions_of, commit_name, digest, file_pin
+from lake.errors import Damaged
+from lake.events import Kind
+from lake.files import Store
+from lake.snapshots import FilePin
+
+CLOSE = 64  # commits that are looked for one by one before the folder is asked which there are
+READER_VERSION = 1  # of Delta's protocol: later ones may say of a file that some of its rows are not there
+
+_SAID = ("path", "size", "stats", "deletionVector")  # of an added file; the last names rows that are not there
+_COLUMNS = ("add", "txn", "metaData", "protocol", "sidecar")
+
+
+class _Ids(msgspec.Struct):
+    event_id: str
+
+
+class _Stats(msgspec.Struct, rename="camel"):
+    num_records: int
+    min_values: _Ids
+    max_values: _Ids
+
+
+_STATS = msgspec.json.Decoder(_Stats)
+
+
+@dataclass(frozen=True)
+class State:
+    """A table at a version. `sha256` is that of the commit which made it; no mapping is ever changed.
+
+    `files` are the lake's own, by name; `foreign` are others that are live, or that a reader of files would need to
+    know more of than their names.
+    """
+
+    version: int
+    sha256: str
+    files: Mapping[str, FilePin]
+    foreign: frozenset[str]
+    transactions: Mapping[str, int]
+    metadata: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+
+    def follow(self, commits: Iterable[tuple[bytes, str]]) -> "State":
+        """The state after further commits, each its bytes and name. Raises Damaged."""
+        files, foreign, transactions = dict(self.files), set(self.foreign), dict(self.transactions)
+        metadata, protocol, version, last = self.metadata, self.protocol, self.version, None
+        for data, name in commits:
+            actions = actions_of(data, name)
+            for remove in actions["remove"]:
+                files.pop(str(remove.get("path")), None)
+                foreign.discard(str(remove.get("path")))
+            for add in actions["add"]:
+                _add(files, foreign, [add.get(name) for name in _SAID])
+            for said in actions.get("txn", ()):
+                transactions[str(said.get("appId"))] = int(said.get("version", -1))
+            metadata = actions.get("metaData", [metadata])[-1]
+            protocol = actions.get("protocol", [protocol])[-1]
+            version, last = version + 1, data
+        sha256 = self.sha256 if last is None else digest(last)
+        return State(version, sha256, files, frozenset(foreign), transactions, metadata, protocol)
+
+
+NOTHING = State(-1, "", {}, frozenset(), {}, {}, {})
+
+
+class States:
+    """The states of one table. Remembers the newest that it has seen."""
+
+    def __init__(self, store: Store, kind: Kind) -> None:
+        self._store = store
+        self._kind = kind
+        self._log = f"tables/{kind.name}/_delta_log"
+        self._newest = NOTHING
+
+    def newest(self) -> State:
+        """The table as it is now. Raises Damaged, also where a commit is missing and later ones are there."""
+        known = self._newest
+        if self._stands(known):
+            state = known.follow(self._after(known.version, CLOSE))
+            if state.version == known.version + CLOSE:
+                state = self._to_the_end(state)
+        else:
+            state = self._to_the_end(self._begin())
+        self._newest = state
+        return state
+
+    def at(self, version: int) -> State:
+        """The table at a version. Raises Damaged."""
+        near = self._newest
+        if near.version > version or not self._stands(near):
+            near = self._checkpoint_before(version)
+        return self._up_to(version, near)
+
+    def _stands(self, state: State) -> bool:
+        """Whether the log still says how this state came about."""
+        if state.version < 0:
+            return False
+        try:
+            return digest(self._store.read(commit_name(self._kind, state.version))) == state.sha256
+        except FileNotFoundError:
+            return False
+
+    def _after(self, version: int, count: int) -> Iterator[tuple[bytes, str]]:
+        """The commits after a version, so many of them, or as many as there are."""
+        for number in range(version + 1, version + 1 + count):
+            name = commit_name(self._kind, number)
+            try:
+                yield self._store.read(name), name
+            except FileNotFoundError:
+                return
+
+    def _to_the_end(self, state: State) -> State:
+        """The newest state, from an older one; what is committed from here on is not waited for."""
+        name = commit_name(self._kind, max(state.version, 0)).rpartition("/")[2]
+        commits = map(COMMIT.fullmatch, self._store.after(self._log, name))
+        last = max((int(match[1]) for match in commits if match), default=0)
+        return self._up_to(last, state)
+
+    def _up_to(self, version: int, state: State) -> State:
+        after = state.follow(self._after(state.version, version - state.version))
+        if after.version < version:
+            raise Damaged(f"{commit_name(self._kind, after.version + 1)}: this commit is missing", DAMAGED)
+        return after
+
+    def _begin(self) -> State:
+        """The state of the checkpoint that is said to be the newest, or of the one that is, or nothing."""
+        try:
+            hint = read_hint(self._store.read(f"{self._log}/{HINT}"))
+        except FileNotFoundError:
+            hint = None
+        return (hint and self._checkpoint(hint.version)) or self._checkpoint_before(None)
+
+    def _checkpoint_before(self, version: int | None) -> State:
+        """The state of the newest checkpoint that is not after a version, or nothing."""
+        names = self._store.after(self._log, "")
+        found = sorted((int(match[1]) for name in names if (match := CHECKPOINT.fullmatch(name))), reverse=True)
+        for number in found:
+            if (version is None or number <= version) and (state := self._checkpoint(number)):
+                return state
+        return NOTHING
+
+    def _checkpoint(self, version: int) -> State | None:
+        """What a checkpoint says, or None if that or its commit cannot be read: then the commits before it do."""
+        try:
+            data = self._store.read(f"{self._log}/{version:020d}.checkpoint.parquet")
+            commit = self._store.read(commit_name(self._kind, version))
+            return replace(_state_of(data), version=version, sha256=digest(commit))
+        except (FileNotFoundError, pa.ArrowException, OSError, _Unread):
+            return None
+
+
+class _Unread(Exception):
+    """A checkpoint that is not one of those that the lake has made."""
+
+
+def _state_of(data: bytes) -> State:
+    """What a checkpoint says. Raises what pyarrow raises, _Unread."""
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    wanted = [
+        path
+        for path in _leaves(file)
+        if path.startswith(_COLUMNS) and path.split(".")[1] not in {"partitionValues", "tags"}
+    ]
+    table = file.read(columns=wanted)
+    if "sidecar" in table.column_names and _rows(table, "sidecar"):
+        raise _Unread
+    adds = _rows(table, "add")
+    files: dict[str, FilePin] = {}
+    foreign: set[str] = set()
+    for said in zip(*(_field(adds, name) for name in _SAID), strict=True):
+        _add(files, foreign, said)
+    apps = _rows(table, "txn")
+    transactions = dict(zip(_field(apps, "appId"), _field(apps, "version"), strict=True))
+    metadata, protocol = (_rows(table, name).to_pylist() for name in ("metaData", "protocol"))
+    if len(metadata) != 1 or len(protocol) != 1:
+        raise _Unread
+    about = {**metadata[0], "configuration": dict(metadata[0]["configuration"])}
+    return State(-1, "", files, frozenset(foreign), transactions, about, protocol[0])
+
+
+def _add(files: dict[str, FilePin], foreign: set[str], said: Sequence[Any]) -> None:
+    """Take in a file that was added, by what is said of it: see `_SAID`."""
+    path, size, stats, less = said
+    try:
+        told = _STATS.decode(stats or "")
+        pin = file_pin(path, size, told.num_records, told.min_values.event_id, told.max_values.event_id)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        pin = None
+    if pin is None or less or not isinstance(size, int):
+        foreign.add(str(path))
+    else:
+        files[pin.path] = pin
+
+
+def _leaves(file: pq.ParquetFile) -> list[str]:
+    return [file.schema.column(number).path for number in range(len(file.schema))]
+
+
+def _rows(table: pa.Table, name: str) -> pa.Array:
+    return (
+        table.column(name).combine_chunks().drop_null() if name in table.column_names else pa.array([], pa.struct([]))
+    )
+
+
+def _field(entries: pa.Array, name: str) -> list[Any]:
+    if entries.type.get_field_index(name) < 0:
+        return [None] * len(entries)
+    return pc.struct_field(entries, name).to_pylist()
