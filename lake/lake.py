@@ -266,7 +266,8 @@ class Lake:
         if snapshot.root != self.uri:
             raise UsageError(f"snapshot {snapshot.id} is of another lake, {snapshot.root}")
         name = f"snapshots/{snapshot.id}.json"
-        if not self._store.exists(name):
+        known = self._store.exists(name)
+        if not known:
             for kind, pin in snapshot.tables.items():
                 check_readable(self._store, self._logs[kind], pin, present=True)
         if not self._store.write_new(name, snapshot.manifest):
@@ -274,6 +275,10 @@ class Lake:
         try:
             for kind, pin in snapshot.tables.items():
                 hold(self._store, self._logs[kind], pin)
+        except Damaged:
+            # What was pinned before is readable without the log; from a damaged one nothing is freed.
+            if not known:
+                raise
         except Vacuumed:
             # Too late, and so for everybody who pins this state: nobody was told that it is kept.
             self._store.remove(name)

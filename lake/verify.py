@@ -134,6 +134,7 @@ class Examiner:
         self.bad_versions: dict[tuple[str, int], list[int]] = {}
         self.touched: dict[int, set[str]] = {}  # snapshots, by finding
         self.touched_exports: dict[int, set[Export]] = {}
+        self.uncommitted: set[str] = set()  # files that a snapshot names and no commit
         self.read = 0
         self.total: int | None = None
 
@@ -152,7 +153,12 @@ class Examiner:
         self._outputs()
         self._put_aside()
         return Report(
-            tuple(self._with_touched(number, one) for number, one in enumerate(self.findings)),
+            tuple(
+                self._with_touched(number, one)
+                for number, one in enumerate(self.findings)
+                # What a snapshot names is no orphan, though the commit that added it be lost.
+                if not (one.code is Code.ORPHAN and one.file in self.uncommitted)
+            ),
             tuple(self._named(one) for one in sorted({*self.pins, *self.bad_pins})),
             tuple(sorted({recorded.export for recorded in self.exports})),
         )
@@ -552,6 +558,8 @@ class Examiner:
                 name = f"tables/{kind}/{file.path}"
                 if name not in self.bad_files and table is not None:
                     history = table.history
+                    if file.path not in history.added:
+                        self.uncommitted.add(name)
                     if history.added.get(file.path) != file or file.path in history.released:
                         self._file(table, file)
                 if name in self.bad_files:

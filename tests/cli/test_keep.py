@@ -114,6 +114,7 @@ def test_each_command_says_what_is_wrong_and_what_to_type(run: Run, root: Path, 
     assert ran["snapshot list"].code == 0
     first = ran["sql select count(*) as n from events.scores --at first"]
     assert (first.code, first.out.split()) == (0, ["n", "1"])
+    assert ran["export sft OUT --at first"].code == 0
 
 
 def test_a_lost_file_stops_only_what_needs_it(run: Run, root: Path) -> None:

@@ -313,6 +313,8 @@ def test_a_rolled_back_log_is_known_by_what_refers_to_it(told, tmp_path):
     assert (found.code, found.table, found.version) == (Code.ROLLED_BACK, "scores", before)
     assert [pin.names for pin in found.snapshots] == [("second",)]
     assert second.read("scores").num_rows == before_rows(told) + 1
+    # The file that only the pin names is no orphan.
+    assert notes(told) == []
     # What is written then is a branch of its own, and the pin is not on it.
     told.append("scores", scores("other"), producer="p", sequence=99)
     [found] = told.verify()
