@@ -177,6 +177,16 @@ class Bucket(Store):
         """The files' copies in this machine's cache, each checked by its sha256 when it is fetched."""
         return Cache(cache_folder(), cache_limit()).paths(files, self._fetch, READERS)
 
+    def holds(self, file: Content) -> bool:
+        """As any store; a copy that has changed on this machine is made again."""
+        [path] = self.local([file])
+        with open(path, "rb") as copy:
+            same = hashlib.file_digest(copy, "sha256").hexdigest() == file.sha256
+        if not same:
+            os.unlink(path)
+            self.local([file])
+        return True
+
     def copy(self, name: str, sink: IO[bytes]) -> tuple[int, str]:
         """Copy a file into another, from its start; its size and sha256. Raises FileNotFoundError."""
 
@@ -449,7 +459,7 @@ def _unsafe(uri: str, why: str) -> UnsafeStore:
 
 
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if they are temporary)"
-_NEEDS = "use a store that keeps 'If-None-Match: *' on puts: Amazon S3, MinIO, Cloudflare R2, Ceph (since Squid)"
+_NEEDS = "use a store that keeps 'If-None-Match: *' on puts: Amazon S3, MinIO or Cloudflare R2"
 _WRONG_CREDENTIALS = {
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
     *("AuthFailure", "InvalidClientTokenId", "MissingSecurityHeader"),

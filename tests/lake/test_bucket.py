@@ -455,6 +455,22 @@ def test_what_is_not_as_it_was_written_is_damaged(store, tmp_path, there, said):
     assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.startswith((".user", ".lock"))] == []
 
 
+def test_a_copy_that_changed_on_this_machine_is_made_again(store, s3):
+    """Who must be sure of each byte gets a good copy; nothing is fetched where the copy is good."""
+    file = content(store, "a.parquet", b"1234")
+    [path] = store.local([file])
+    Path(path).write_bytes(b"4321")
+    assert store.holds(file)
+    assert Path(path).read_bytes() == b"1234"
+    s3.faults.log.clear()
+    assert store.holds(file)
+    assert s3.faults.log == []
+    store.replace("a.parquet", b"4321")
+    Path(path).write_bytes(b"4321")
+    with pytest.raises(Damaged, match="its bytes are not those"):
+        store.holds(file)
+
+
 def test_parts_of_a_file_are_read_without_the_rest(store, s3):
     """Reading one narrow column of a wide file fetches little more than that column."""
     table = pa.table({"event_id": [f"{number:06}" for number in range(5000)], "text": [os.urandom(500).hex()] * 5000})
