@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.commits import Link
+from lake.errors import Damaged
 
 HINT = "_last_checkpoint"
 CHECKPOINT = re.compile(r"([0-9]{20})\.checkpoint\.parquet")
@@ -64,8 +65,12 @@ def read_hint(data: bytes) -> Hint | None:
 
 
 def hint_to(version: int, checkpoint: bytes) -> bytes:
-    """The hint that names a checkpoint."""
-    table = pq.read_table(pa.BufferReader(checkpoint))
+    """The hint that names a checkpoint. Raises Damaged."""
+    try:
+        table = pq.read_table(pa.BufferReader(checkpoint))
+    except (pa.ArrowException, OSError) as error:
+        why = str(error).partition("\n")[0]
+        raise Damaged(f"the checkpoint of version {version} cannot be read: {why}", "run 'lake repair' again") from None
     return msgspec.json.encode(Hint(version, len(table), len(checkpoint), len(_rows(table, "add"))))
 
 

@@ -136,10 +136,15 @@ class _Repair:
     def _made_anew(self, kind: str, bad: list[int], names: list[str], wrong_hint: list[Finding]) -> Iterator[Act]:
         log = self.lake.logs[kind]
         hint = f"{log.folder}/_delta_log/{HINT}"
-        for name in names:
-            yield from self._aside(name, "its contents are not those of the commits")
+        asides = [(name, "its contents are not those of the commits") for name in names]
         if wrong_hint or self._hinted(hint) in bad:
-            yield from self._aside(hint, wrong_hint[0].message if wrong_hint else "it named that checkpoint")
+            asides.append((hint, wrong_hint[0].message if wrong_hint else "it named that checkpoint"))
+        for name, why in asides:
+            for act in self._aside(name, why):
+                yield act
+                if act.did is Did.REFUSED:
+                    # Nothing is made anew in the place of what is still there.
+                    return
         for version, name in zip(bad, names, strict=True):
             if not self.dry_run:
                 log.checkpoint(version, afresh=True)

@@ -101,8 +101,11 @@ class Injector:
         if mode == "kill after":
             os.kill(os.getpid(), signal.SIGKILL)
         if mode == "lost":
+            # What was opened is nobody's now.
             if kind == "open":
                 os.close(done)
+            elif hasattr(done, "close"):
+                done.close()
             raise error
         return done
 
