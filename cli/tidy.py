@@ -38,7 +38,7 @@ def compact_(
     memory: Annotated[
         int,
         typer.Option(
-            "--memory", min=1, max=1 << 20, metavar="MIB", help="Take so much data at a time; it needs thrice that."
+            "--memory", min=1, max=1 << 20, metavar="MIB", help="Take so much data at a time; it needs four times that."
         ),
     ] = Sizes.memory // MIB,
     fewest: Annotated[

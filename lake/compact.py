@@ -43,7 +43,7 @@ class Sizes:
     """What is small and what is large, in bytes of data before compression.
 
     A file below `small` is put together with others into files of about `target`; what is as large is left alone. A
-    round takes up to `memory` at a time, and needs some three times that. Fewer than `fewest` files are left as they
+    round takes up to `memory` at a time, and needs some four times that. Fewer than `fewest` files are left as they
     are.
     """
 
