@@ -49,6 +49,8 @@ _FIRST_LOOK = 50  # objects
 # How long a put of at most so many bytes may take, in seconds.
 _PUT_SECONDS = ((8 << 20, 30), (128 << 20, 300), (5 << 30, 3600))
 
+# Where a machine is asked for its role, when nothing else says who asks.
+_ROLE = re.compile(r"//169\.254\.|/latest/(api/token|meta-data)")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _SAYS = re.compile(r"<Message>([^<\n]{1,200})</Message>")
@@ -337,7 +339,7 @@ class Bucket(Store):
         endpoint = self.options.get("AWS_ENDPOINT_URL") or "AWS"
         if code == "NoSuchBucket":
             return LakeError(f"{self.uri}: {endpoint} has no bucket {self._bucket}", "create it, or correct the name")
-        if "169.254." in text or (status is None and "credential" in text.lower()):
+        if _ROLE.search(text) or (status is None and "credential" in text.lower()):
             return LakeError(f"{self.uri}: no credentials were found", _CREDENTIALS)
         if code in _WRONG_CREDENTIALS or status == 401:
             return LakeError(f"{place}: {endpoint} does not accept the credentials ({code or status})", _CREDENTIALS)
@@ -440,7 +442,7 @@ def _passing(text: str) -> bool:
     """Whether a fault may be gone in a moment: the network's, an overloaded store's, or one of another writer."""
     status = int(match[1]) if (match := _STATUS.search(text)) else None
     if status is None:
-        return "HTTP error" in text and "169.254." not in text
+        return "HTTP error" in text and _ROLE.search(text) is None
     return status in {408, 409, 425, 429} or (status >= 500 and status != 501)
 
 

@@ -220,6 +220,7 @@ def test_a_store_travels_between_processes(store):
     """A store pickles with its options, and works where it arrives."""
     store.write_new("a", b"x")
     copy = pickle.loads(pickle.dumps(store))
+    assert repr(copy) == f"<Bucket {store.uri}>"
     assert (copy.uri, copy.options) == (store.uri, store.options)
     assert copy.read("a") == b"x"
 
@@ -396,6 +397,32 @@ def test_an_endpoint_that_is_none_is_a_wrong_option(said):
     """What is no address is refused before anything is sent."""
     with pytest.raises(UsageError, match="AWS_ENDPOINT_URL"):
         Bucket("s3://data", {"AWS_ENDPOINT_URL": said})
+
+
+def test_no_credentials_and_no_role(s3, monkeypatch):
+    """Where nothing says who asks, and the machine has no role, the variables to set are named at once."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    since = time.monotonic()
+    with pytest.raises(LakeError, match="no credentials were found") as refused:
+        Lake.open("s3://data/lake")
+    assert "AWS_ACCESS_KEY_ID" in refused.value.hint
+    assert time.monotonic() - since < bucket.FIRST_PATIENCE
+
+
+def test_a_store_that_says_nothing_is_given_up(s3, s3_uri, impatient, monkeypatch):
+    """A store that takes a request and never answers is not waited for without end."""
+    monkeypatch.setattr(bucket, "SILENCE_SECONDS", 1)
+    s3.faults = Faults(rates={"silence after": 1.0}, methods=("GET",), silence=4.0)
+    with pytest.raises(LakeError, match=r"no answer from .*: it does not answer in time"):
+        Lake.open(s3_uri)
+
+
+def test_an_option_that_means_nothing_is_refused():
+    """What is neither yes nor no where one of them is asked for is named."""
+    with pytest.raises(LakeError, match="perhaps"):
+        Bucket("s3://data", {"AWS_SKIP_SIGNATURE": "perhaps"}).read("a")
 
 
 def test_an_option_that_no_header_can_carry_is_refused_without_its_value():
