@@ -141,15 +141,26 @@ class Folder(Store):
     def __init__(self, uri: str) -> None:
         self._root = _local_root(uri)
         self.uri = str(self._root)
+        self._plain: set[str] = set()  # folders on the way to which there is no link
         self._lasting: set[str] = set()
 
     def url(self, name: str) -> str:
-        """The full path."""
+        """The full path. Raises Damaged if a folder on the way to it is a link: a lake that came from elsewhere may
+        have such, and what they lead to is none of its files.
+        """
+        folder = os.path.dirname(name)
+        if folder not in self._plain:
+            parts = folder.split("/")
+            for depth in range(len(parts)):
+                path = os.path.join(self._root, *parts[: depth + 1])
+                if os.path.islink(path):
+                    raise Damaged(f"{path}: a link, and a lake has its own files", "put what it leads to in its place")
+            self._plain.add(folder)
         return os.path.join(self._root, name)
 
     def source(self, name: str) -> str:
-        """The full path."""
-        return self.url(name)
+        """The full path. Raises FileNotFoundError."""
+        return self._own(name)
 
     def write_new(self, name: str, data: bytes | memoryview) -> bool:
         """As any store; on the disk when this returns."""
@@ -186,13 +197,13 @@ class Folder(Store):
 
     def read(self, name: str) -> bytes:
         """As any store."""
-        path = self.url(name)
+        path = self._own(name)
         with _disk(path):
             return Path(path).read_bytes()
 
     def entry(self, name: str) -> Entry:
         """As any store."""
-        path = self.url(name)
+        path = self._own(name)
         with _disk(path):
             found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -201,7 +212,7 @@ class Folder(Store):
 
     def sha256(self, name: str) -> str:
         """As any store."""
-        path = self.url(name)
+        path = self._own(name)
         with _disk(path), open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -245,6 +256,13 @@ class Folder(Store):
             if size != file.size:
                 raise Damaged(f"{self.url(file.name)}: {size} bytes where {file.size} were written", VERIFY)
         return [self.url(file.name) for file in files]
+
+    def _own(self, name: str) -> str:
+        """The full path of a file, which is no link to another. Raises FileNotFoundError."""
+        path = self.url(name)
+        if os.path.islink(path):
+            raise FileNotFoundError(path)
+        return path
 
     @contextlib.contextmanager
     def _scratch(self, name: str, data: bytes | memoryview) -> Iterator[tuple[str, str]]:

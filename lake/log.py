@@ -45,7 +45,7 @@ from lake.commits import (
 from lake.datafiles import ENCODERS, once, write
 from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTaken, SequenceTooLow
 from lake.events import Kind, digest_of, slices, with_ids
-from lake.files import Store
+from lake.files import Store, is_scratch
 from lake.held import HeldIds
 from lake.snapshots import FILE_NAME, FilePin, TablePin
 from lake.states import READER_VERSION, State, States
@@ -205,6 +205,10 @@ class Log:
     def as_others_read(self, version: int | None = None) -> set[str]:
         """The names of the files that other readers of Delta tables find, by what deltalake makes of it."""
         path = self._store.url(self.folder)
+        log = f"{self.folder}/_delta_log"
+        files = {entry.name for entry in self._store.entries(log)}
+        if others := [name for name in self._store.after(log, "") if name not in files and not is_scratch(name)]:
+            raise Damaged(f"{log}/{min(others)}: no file of the log", "move it away")
         with _delta(f"{path}: cannot be opened", Damaged, DAMAGED):
             table = DeltaTable(path, version=version, storage_options=dict(self._store.options))
             return set(pa.table(table.get_add_actions()).column("path").to_pylist())
