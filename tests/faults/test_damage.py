@@ -222,7 +222,7 @@ def tear_last(root: Path, dice: random.Random) -> str:
     kind = dice.choice(["evidence", "scores", "tasks"])
     path = max((root / "tables" / kind / "_delta_log").glob("*.json"))
     data = path.read_bytes()
-    path.write_bytes(dice.choice([b"", bytes(len(data)), data[: dice.randrange(len(data))]]))
+    path.write_bytes(dice.choice([b"", bytes(len(data)), data[: dice.randrange(max(len(data), 1))]]))
     return f"tear the last commit of {kind}"
 
 
