@@ -22,6 +22,7 @@ from lake import Lake
 __all__ = ["any_version", "main", "newest", "of_snapshot"]
 
 FIRST = 10
+BEGAN = 1_767_225_600_000_000  # microseconds since 1970
 WINDOW = 100  # commits over which a percentile is taken
 TIMES = 5
 MS = 1000.0
@@ -30,10 +31,13 @@ MEMORY_BAR = 50 << 20  # bytes by which the writer may grow
 
 
 def events(commit: int, count: int) -> pa.Table:
-    """The events of a commit: no two are the same."""
-    said = pa.array(np.arange(commit * count, (commit + 1) * count)).cast(pa.string())
+    """The events of a commit, one a microsecond."""
+    numbers = np.arange(commit * count, (commit + 1) * count)
+    said = pa.array(numbers).cast(pa.string())
     same = {"task_id": "t", "kind": "completion", "role": "executor"}
-    return pa.table({"run_id": said, "text": said, **{name: pa.repeat(value, count) for name, value in same.items()}})
+    times = pa.array(BEGAN + numbers).cast(pa.timestamp("us", "UTC"))
+    columns = {"recorded_at": times, "run_id": said, "text": said}
+    return pa.table({**columns, **{name: pa.repeat(value, count) for name, value in same.items()}})
 
 
 def newest(folder: str) -> float:
