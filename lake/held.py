@@ -29,7 +29,7 @@ class HeldIds:
     def __init__(self, source: Callable[[str], Any], capacity: int = CAPACITY) -> None:
         self._source = source
         self._capacity = capacity
-        self._loaded: set[str] = set()
+        self._loaded: dict[str, int] = {}  # rows of each file whose keys are kept
         self._runs: list[np.ndarray] = []
 
     def held(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:
@@ -37,12 +37,19 @@ class HeldIds:
         mask = np.zeros(len(ids), bool)
         if len(ids) == 0:
             return mask
+        self._forget(files)
         new = _near(ids, [file for file in files if file.path not in self._loaded])
         for found in self._lookups(keys_of(ids), new):
             mask |= found
         if mask.any():
             mask[mask] = self._confirm(ids.filter(pa.array(mask)), files)
         return mask
+
+    def _forget(self, files: Sequence[FilePin]) -> None:
+        """Begin again once most keys are of files that a compaction has replaced: others hold the same ids now."""
+        gone = self._loaded.keys() - {file.path for file in files}
+        if 2 * sum(self._loaded[path] for path in gone) > sum(self._loaded.values()):
+            self._loaded, self._runs = {}, []
 
     def _lookups(self, keys: np.ndarray, new: Sequence[FilePin]) -> Iterable[np.ndarray]:
         room = self._capacity - sum(map(len, self._runs))
@@ -55,7 +62,7 @@ class HeldIds:
         if kept:
             with ThreadPoolExecutor(READERS) as pool:
                 self._add(np.concatenate(list(pool.map(self._keys, kept))))
-            self._loaded.update(file.path for file in kept)
+            self._loaded.update((file.path, file.rows) for file in kept)
         for run in self._runs:
             at = np.searchsorted(run, keys)
             at[at == len(run)] = 0

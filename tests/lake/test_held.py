@@ -26,7 +26,7 @@ class Files:
         self.opened: list[str] = []
 
     def add(self, ids: list[str]) -> None:
-        name = f"{len(self.pins)}.parquet"
+        name = f"{len(list(self.folder.iterdir()))}.parquet"
         pq.write_table(pa.table({"event_id": ids}), self.folder / name, write_page_checksum=True)
         self.pins.append(FilePin(name, (self.folder / name).stat().st_size, len(ids), "", min(ids), max(ids)))
 
@@ -137,6 +137,21 @@ def test_an_earlier_version_holds_less(files):
     batch = pa.array([event(0, 1), event(0, 2)])
     assert held.held(batch, files.pins).tolist() == [True, True]
     assert held.held(batch, files.pins[:1]).tolist() == [True, False]
+
+
+def test_keys_of_replaced_files_are_let_go(files):
+    """However often files are replaced by others with the same ids, no more is kept than twice what the files hold."""
+    ids = [event(0, said) for said in range(64)]
+    for said in range(0, 64, 4):
+        files.add(ids[said : said + 4])
+    held = HeldIds(files.locate)
+    for size in (8, 16, 32, 64):
+        assert held.held(pa.array(ids), files.pins).all()
+        files.pins = []
+        for said in range(0, 64, size):
+            files.add(ids[said : said + size])
+        assert held.held(pa.array([*ids, *strangers(1).to_pylist()]), files.pins).tolist() == [True] * 64 + [False] * 2
+        assert sum(map(len, held._runs)) <= 2 * len(ids)
 
 
 def test_a_damaged_file_is_named(files):
