@@ -17,17 +17,19 @@ from typing import Any
 import msgspec
 
 from lake.checkpoints import CHECKPOINT, HINT, hint_to, read_hint
-from lake.commits import torn
+from lake.commits import COMMIT, torn
 from lake.errors import LakeError, UsageError
 from lake.files import Entry, Store
 from lake.findings import Code, Finding, Report
 from lake.lake import Lake
+from lake.released import announce
 from lake.verify import ASIDE, Progress, examine
 
 SAFE_AGE = timedelta(days=7)
 SHORTEST_AGE = timedelta(hours=1)
 
 MENDABLE = frozenset({Code.COMMIT_TORN, Code.LOG_FILE, Code.HINT, Code.CHECKPOINT})
+_ATTEMPTS = 20
 _LEFT = frozenset({Code.ORPHAN, Code.SCRATCH})
 # While one of these is true of a table, a file in no commit may be what is missing.
 _HARMLESS = frozenset({Code.HINT, Code.CHECKPOINT, Code.EXPORT_CHANGED, Code.OBJECT_CHANGED, Code.OBJECT_MISSING})
@@ -125,6 +127,12 @@ class _Repair:
         if not bad and not wrong_hint:
             return
         first = min(broken, default=None)
+        if wrong_hint and self._newest(kind) in broken:
+            # It may be all that tells that this commit was acknowledged.
+            why = "it stays as it is while the last commit is damaged"
+            name = f"tables/{kind}/_delta_log/{HINT}"
+            yield Act(Did.REFUSED, name, why, hint="mend the commits first: 'lake verify' says how")
+            return
         names = [f"tables/{kind}/_delta_log/{version:020d}.checkpoint.parquet" for version in bad]
         for version, name in zip(bad, names, strict=True):
             if first is not None and first <= version:
@@ -159,6 +167,10 @@ class _Repair:
                 newest = self.store.read(f"{log.folder}/_delta_log/{there[max(there)]}")
                 self.store.replace(hint, hint_to(max(there), newest))
             yield Act(Did.REBUILT, hint, f"it names the checkpoint of version {max(there)}")
+
+    def _newest(self, kind: str) -> int:
+        names = self.store.names(f"tables/{kind}/_delta_log")
+        return max((int(match[1]) for name in names if (match := COMMIT.fullmatch(name))), default=-1)
 
     def _hinted(self, name: str) -> int | None:
         try:
@@ -203,6 +215,7 @@ class _Repair:
         unsafe = {one.table for one in report.faults if one.code not in _HARMLESS}
         entries = self._entries(one.file for one in left if one.file)
         needed = self._needed() if self.before is not None and None not in unsafe else set()
+        going: dict[str | None, list[tuple[str, str]]] = {}
         for one in left:
             name = one.file or ""
             entry = entries.get(name)
@@ -210,17 +223,37 @@ class _Repair:
                 continue
             said = f"{one.message}; {entry.size} bytes, {_age(entry)} old"
             if self.before is None:
-                yield Act(
-                    Did.KEPT, name, said, hint="run 'lake repair --remove-orphans' to take it away once it is old"
-                )
+                how = "run 'lake repair --remove-orphans' to take it away once it is old"
+                yield Act(Did.KEPT, name, said, hint=how)
             elif entry.modified >= self.before:
                 yield Act(Did.KEPT, name, f"{said}: too young to be taken away")
             elif one.code is Code.ORPHAN and (one.table in unsafe or None in unsafe or name in needed):
                 yield Act(Did.KEPT, name, f"{said}: while the lake is damaged it may be what is missing")
             else:
+                going.setdefault(one.table if one.code is Code.ORPHAN else None, []).append((name, said))
+        for kind, files in going.items():
+            if kind is not None and not self.dry_run and not self._give_up(kind, [name for name, _ in files]):
+                why = "other writers were faster each time"
+                yield from (Act(Did.KEPT, name, f"{said}: {why}", hint="try again later") for name, said in files)
+                continue
+            for name, said in files:
                 if not self.dry_run:
                     self.store.remove(name)
                 yield Act(Did.REMOVED, name, said)
+
+    def _give_up(self, kind: str, names: list[str]) -> bool:
+        """Say in the table's chain that files are given up, so that a writer who slept over them writes others."""
+        log = self.lake.logs[kind]
+        files = {name.rpartition("/")[2] for name in names}
+        what = f"gave up {len(files)} files that no commit names"
+        for _ in range(_ATTEMPTS):
+            head = log.head()
+            # The commit lands right after this head or not at all, so nobody can have named one of them meanwhile.
+            if files & {pin.path for pin in head.files}:
+                return False
+            if announce(log, head, {"operation": "VACUUM END", "lake.released": sorted(files), "lake.what": what}):
+                return True
+        return False
 
     def _needed(self) -> set[str]:
         """Every file that a snapshot names: asked again, as late as can be."""

@@ -1,5 +1,6 @@
 """Repair: what the commits say is made anew, a torn end is put aside, and nothing is invented or lost."""
 
+import json
 import os
 import shutil
 import time
@@ -307,6 +308,32 @@ def test_old_orphans_are_taken_away_and_young_ones_kept(told):
     after = everything_read(Lake.open(told.uri))
     assert {name for name in before if before[name] != after[name]} <= {"now receipts", "at receipts lake"}
     assert list(told.verify(deep=True)) == []
+
+
+def test_an_orphan_is_given_up_in_the_chain_before_it_goes(told):
+    """The table's own log says which files are given up, all in one commit: a writer that slept over them sees it."""
+    left = [path for path in leave(told, 400 * DAY) if path.suffix == ".parquet"]
+    newest = told.versions()["evidence"]
+    repair(told, remove_orphans=True, dry_run=True)
+    assert told.versions()["evidence"] == newest
+    repair(told, remove_orphans=True)
+    assert told.versions()["evidence"] == newest + 1
+    said = json.loads((log_of(told) / f"{newest + 1:020d}.json").read_text().splitlines()[0])
+    assert said["commitInfo"]["lake.released"] == [path.name for path in left]
+    assert list(told.verify(deep=True)) == []
+
+
+def test_a_hint_stays_while_it_is_all_that_speaks_for_the_last_commit(told):
+    """A hint beyond a torn last commit shows that it was acknowledged: both stay, however often repair runs."""
+    path = last_commit(told)
+    path.write_bytes(path.read_bytes()[:40])
+    (log_of(told) / "_last_checkpoint").write_bytes(b'{"version":4000,"size":1}')
+    before = contents(told)
+    for _ in range(2):
+        acts = repair(Lake.open(told.uri))
+        assert Did.REFUSED in did(acts)
+        assert not any(act.changes for act in acts)
+        assert contents(told) == before
 
 
 def test_an_age_that_is_no_age_is_refused(told):
