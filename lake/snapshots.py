@@ -26,7 +26,7 @@ FILE_NAME = (
 )
 
 
-class FilePin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FilePin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One data file: its name in the table's folder, bytes, rows, sha256, and the lowest and highest event id in it."""
 
     path: Annotated[str, msgspec.Meta(pattern=FILE_NAME)]

@@ -36,17 +36,18 @@ _COLUMNS = (  # of a checkpoint: a tenth of what is in it
 )
 
 
-class _Ids(msgspec.Struct):
+class _Ids(msgspec.Struct, gc=False):
     event_id: str
 
 
-class _Stats(msgspec.Struct, rename="camel"):
+class _Stats(msgspec.Struct, rename="camel", gc=False):
     num_records: int
     min_values: _Ids
     max_values: _Ids
 
 
 _STATS = msgspec.json.Decoder(_Stats)
+_ALL_STATS = msgspec.json.Decoder(list[_Stats])
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,19 @@ def _state_of(data: bytes) -> State:
     adds = _rows(table, "add")
     files: dict[str, FilePin] = {}
     foreign: set[str] = set()
-    for said in zip(*(_field(adds, name) for name in _SAID), strict=True):
-        _add(files, foreign, said)
+    paths, sizes, stats, less = (_field(adds, name) for name in _SAID)
+    try:
+        # All at once, as there may be very many, each as the lake writes it; otherwise one by one.
+        told = _ALL_STATS.decode(f"[{','.join(stats)}]") if not any(less) and None not in sizes else []
+        for path, size, of in zip(paths, sizes, told, strict=True):
+            pin = file_pin(path, size, of.num_records, of.min_values.event_id, of.max_values.event_id)
+            if pin is None:
+                raise ValueError(path)
+            files[pin.path] = pin
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError):
+        files.clear()
+        for said in zip(paths, sizes, stats, less, strict=True):
+            _add(files, foreign, said)
     apps = _rows(table, "txn")
     transactions = dict(zip(_field(apps, "appId"), _field(apps, "version"), strict=True))
     metadata, protocol = (_rows(table, name).to_pylist() for name in ("metaData", "protocol"))
