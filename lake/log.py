@@ -285,6 +285,8 @@ class Log:
         )
         version = head.version + 1
         name = commit_name(self.kind, version)
+        if self._store.exists(commit_name(self.kind, version + 1)) and not self._store.exists(name):
+            raise Damaged(f"{name}: this commit is missing", DAMAGED)
         try:
             ours = self._store.write_new(name, data)
         except LakeError as error:

@@ -21,6 +21,7 @@ QUERIES = sorted((ROOT / "views").rglob("*.sql"))
 ENGINES = {
     "duckdb": "views/",
     "deltalake": "lake/log.py",
+    "obstore": "lake/bucket.py",
     "typer": "cli/",
     "click": "cli/",
     "rich": "cli/",

@@ -504,6 +504,18 @@ def test_a_missing_commit_shows(told):
         told.commit(3)
 
 
+def test_a_gap_is_not_filled(told):
+    """Who has the log open while its middle is lost does not commit into the gap."""
+    send(told, evidence("one more"), "q", 1)
+    other = opened(root_of(told))
+    for number in range(2, 4):
+        send(other, evidence(str(number)), "q", number)
+    commit_path(told, 8).unlink()
+    with pytest.raises(Damaged, match="this commit is missing"):
+        send(told, evidence("lost"), "r", 1)
+    assert not commit_path(told, 8).exists()
+
+
 @pytest.mark.parametrize("damage", [b"", b"\0" * 500, b'{"commitInfo":{"timest', b"[]\n", b"1\n", b'{"add":{}}\n'])
 def test_a_torn_last_commit_shows(told, damage):
     """What a power failure leaves of a commit is named, and neither pinned nor built upon."""
