@@ -64,6 +64,14 @@ def read_hint(data: bytes) -> Hint | None:
         return None
 
 
+def with_checksums(checkpoint: bytes) -> bytes:
+    """The same checkpoint with a checksum for each page, so that a bit that flips in it is seen by who reads it."""
+    sink = pa.BufferOutputStream()
+    table = pq.read_table(pa.BufferReader(checkpoint))
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=False)
+    return sink.getvalue().to_pybytes()
+
+
 def hint_to(version: int, checkpoint: bytes) -> bytes:
     """The hint that names a checkpoint. Raises Damaged."""
     try:

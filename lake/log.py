@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
+from lake.checkpoints import HINT, hint_to, problem_with_checkpoint, read_hint, with_checksums
 from lake.commits import (
     COMMIT,
     DAMAGED,
@@ -61,8 +62,6 @@ PROPERTIES = {
 }
 PATIENCE = 120.0  # seconds of lost races before an append gives up
 FILE_BYTES = 48 << 20  # of Arrow data in one file, at most; the files of a batch are encoded side by side
-
-_HINT = "_last_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -316,19 +315,19 @@ class Log:
             there = Path(scratch, "_delta_log")
             there.mkdir()
             start = 0
-            last = None if afresh else self._last_checkpoint()
-            if last is not None and last < version:
-                name = f"{last:020d}.checkpoint.parquet"
-                with contextlib.suppress(FileNotFoundError):
-                    (there / name).write_bytes(self._store.read(f"{log}/{name}"))
-                    start = last + 1
+            if not afresh and (base := self._base(version)) is not None:
+                (there / f"{base[0]:020d}.checkpoint.parquet").write_bytes(base[1])
+                start = base[0] + 1
             for number in range(start, version + 1):
                 (there / f"{number:020d}.json").write_bytes(read_commit(self._store, self.kind, number))
             with _delta(f"{self.folder}: no checkpoint can be made"):
                 DeltaTable(scratch).create_checkpoint()
-            made = f"{version:020d}.checkpoint.parquet"
-            self._store.write_new(f"{log}/{made}", (there / made).read_bytes())
-            self._store.replace(f"{log}/{_HINT}", (there / _HINT).read_bytes())
+            name = f"{version:020d}.checkpoint.parquet"
+            made = with_checksums((there / name).read_bytes())
+        # One that is there already may be of commits that were rolled back.
+        if not self._store.write_new(f"{log}/{name}", made):
+            self._store.replace(f"{log}/{name}", made)
+        self._store.replace(f"{log}/{HINT}", hint_to(version, made))
 
     def commits(self, newest_first: bool = True) -> Iterator[Commit]:
         """The entries of the log."""
@@ -421,18 +420,17 @@ class Log:
         except FileNotFoundError:
             return False
 
-    def _last_checkpoint(self) -> int | None:
+    def _base(self, version: int) -> tuple[int, bytes] | None:
+        """The last checkpoint before a version, if it is whole. Otherwise the commits say it all, in more time."""
+        log = f"{self.folder}/_delta_log"
         try:
-            return msgspec.json.decode(self._store.read(f"{self.folder}/_delta_log/{_HINT}"), type=_Hint).version
-        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-            # From the commits, then: it takes longer, and makes the hint good again.
+            hint = read_hint(self._store.read(f"{log}/{HINT}"))
+            if hint is None or hint.version >= version:
+                return None
+            data = self._store.read(f"{log}/{hint.version:020d}.checkpoint.parquet")
+        except FileNotFoundError:
             return None
-
-
-class _Hint(msgspec.Struct):
-    """`_last_checkpoint`: which checkpoint is the newest, or was a moment ago (Delta's protocol)."""
-
-    version: Annotated[int, msgspec.Meta(ge=0)]
+        return None if problem_with_checkpoint(data, None) else (hint.version, data)
 
 
 @contextlib.contextmanager
