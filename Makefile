@@ -61,6 +61,9 @@ bench: $(TEST_TOOLS)
 	@$(BIN)/python benchmarks/ingest_large.py --rows $(ROWS)
 	@$(BIN)/python benchmarks/export.py --rows $(ROWS)
 	@$(BIN)/python benchmarks/memory.py --rows $(ROWS)
+	@$(BIN)/python benchmarks/compact.py
+	@$(BIN)/python benchmarks/commits.py
+	@$(BIN)/python benchmarks/files.py
 
 wheel: .venv/lake
 	@echo "Building the wheel and the source archive into dist/"
