@@ -88,7 +88,7 @@ def vacuum(
     ] = False,
     form: Form = Format.table,
 ) -> None:
-    """Free the space of files that compaction replaced and nothing needs.
+    """Free what compaction replaced and nothing needs any more.
 
     What a snapshot needs is kept, however old it is, and so is what a version of the last days needs; every snapshot is
     proved whole afterwards. Without --delete nothing is freed.

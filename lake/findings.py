@@ -45,9 +45,10 @@ class Code(StrEnum):
     STRAY = "stray"  # note: a file that the lake did not make
     ASIDE = "aside"  # note: what repair has put aside
     NO_TABLE = "no-table"  # note: the lake is older than this kind, or its creation was cut short
+    EXPORT_ELSEWHERE = "export-elsewhere"  # note: an export in a bucket, which is not looked at
 
 
-NOTES = frozenset({Code.ORPHAN, Code.SCRATCH, Code.STRAY, Code.ASIDE, Code.NO_TABLE})
+NOTES = frozenset({Code.ORPHAN, Code.SCRATCH, Code.STRAY, Code.ASIDE, Code.NO_TABLE, Code.EXPORT_ELSEWHERE})
 
 
 class NamedSnapshot(msgspec.Struct, frozen=True, order=True):

@@ -575,6 +575,9 @@ class Examiner:
     def _outputs(self) -> None:
         """What the newest export into each folder wrote there, if it is there still."""
         for one in {recorded.export.folder: recorded for recorded in self.exports}.values():
+            if "://" in one.export.folder:
+                how = f"run 'lake export --verify {one.export.folder}'"
+                self.found(Code.EXPORT_ELSEWHERE, "in a bucket: not looked at", file=one.export.folder, hint=how)
             for path, problem in changed_outputs(one, deep=self.deep):
                 number = self.found(
                     Code.EXPORT_CHANGED, problem, file=path, hint=f"run 'lake export --verify {one.export.folder}'"

@@ -76,6 +76,16 @@ def test_a_whole_lake_has_no_fault_and_no_note(told):
         assert len(report.exports) == 1
 
 
+def test_an_export_in_a_bucket_is_said_not_to_be_looked_at(told):
+    """No bucket is asked for an export because a ledger names it: a note says so, and what to type."""
+    inputs = {"snapshot": told.snapshots()[0], "tables": {}, "views": None}
+    outputs = {"folder": "s3://elsewhere/sets/sft", "receipt_sha256": "0" * 64, "files": []}
+    told.record("receipts", {"stage": "export-sft", "inputs": json.dumps(inputs), "outputs": json.dumps(outputs)})
+    (note,) = [one for one in notes(told) if one.code is Code.EXPORT_ELSEWHERE]
+    assert note.file == "s3://elsewhere/sets/sft"
+    assert list(told.verify(deep=True)) == []
+
+
 def test_what_a_killed_writer_leaves_is_no_fault(told):
     """Scratch files, a data file in no commit and a stranger's file are notes; the note says what became of a batch."""
     table = Path(told.uri, "tables", "evidence")
