@@ -156,6 +156,13 @@ class Bucket(Store):
 
         return [found for found in self._ask(folder, listed) if "/" not in found]
 
+    def first_of(self, names: Sequence[str]) -> str | None:
+        """As any store; asks once."""
+        folder, _, first = names[0].rpartition("/")
+        # A list begins after the name that it is given.
+        there = set(self.after(folder, first[:-1]))
+        return next((name for name in names if name.rpartition("/")[2] in there), None)
+
     def tree(self) -> list[str]:
         """The names of all files under the root, those in folders too, sorted."""
         start = len(self._prefix) + 1 if self._prefix else 0

@@ -16,10 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.commits import Link
+from lake.commits import Link, digest
 from lake.errors import Damaged
 
 HINT = "_last_checkpoint"
+
+_COMMIT, _SEAL = b"lake.commit", b"lake.seal"
+_NO_SEAL = b"0" * 64
 CHECKPOINT = re.compile(r"([0-9]{20})\.checkpoint\.parquet")
 
 
@@ -64,12 +67,34 @@ def read_hint(data: bytes) -> Hint | None:
         return None
 
 
-def with_checksums(checkpoint: bytes) -> bytes:
-    """The same checkpoint with a checksum for each page, so that a bit that flips in it is seen by who reads it."""
+def sealed(checkpoint: bytes, commit: str) -> bytes:
+    """The same checkpoint with page checksums, the sha256 of the commit of its version, and its own (the seal).
+
+    The seal stands among the footer's key-value metadata, and is worked out with zeros in its place.
+    """
     sink = pa.BufferOutputStream()
     table = pq.read_table(pa.BufferReader(checkpoint))
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=False)
-    return sink.getvalue().to_pybytes()
+    options = {"compression": "zstd", "write_page_checksum": True, "store_schema": False}
+    with pq.ParquetWriter(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_COMMIT: commit.encode(), _SEAL: _NO_SEAL})
+    data = sink.getvalue().to_pybytes()
+    start = data.rindex(_NO_SEAL)
+    return data[:start] + digest(data).encode() + data[start + len(_NO_SEAL) :]
+
+
+def commit_sealed_in(checkpoint: bytes) -> str | None:
+    """The sha256 of the commit that a checkpoint was made at, if it is as the lake has made it; None otherwise."""
+    try:
+        told = pq.read_metadata(pa.BufferReader(checkpoint)).metadata or {}
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    seal = told.get(_SEAL, b"")
+    if len(seal) != len(_NO_SEAL):
+        return None
+    start = checkpoint.rindex(seal)
+    whole = digest(checkpoint[:start] + _NO_SEAL + checkpoint[start + len(seal) :]).encode() == seal
+    return told.get(_COMMIT, b"").decode("ascii", "replace") if whole else None
 
 
 def hint_to(version: int, checkpoint: bytes) -> bytes:
@@ -103,6 +128,8 @@ def problem_with_checkpoint(data: bytes, state: State | None, hint: Hint | None 
     try:
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         table.validate(full=True)
+        if _SEAL in (pq.read_metadata(pa.BufferReader(data)).metadata or {}) and commit_sealed_in(data) is None:
+            return "its bytes are not those that were written"
         return (_difference(table, state) if state else None) or _difference_of_hint(table, hint)
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         return f"cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]:.120}"

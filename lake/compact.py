@@ -149,7 +149,7 @@ def _weigh(store: Store, kind: Kind, files: Sequence[FilePin], weights: dict[str
     def weight(file: FilePin) -> int:
         try:
             found = pq.read_metadata(store.source(f"tables/{kind.name}/{file.path}"))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise Damaged(f"tables/{kind.name}/{file.path}: {error}", VERIFY) from None
         return max(1, sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups)))
 

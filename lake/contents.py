@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lake.events import Kind, keys_of, with_ids
 from lake.findings import Code
-from lake.snapshots import BATCH_ROWS, FilePin
+from lake.snapshots import BATCH_ROWS, FilePin, odd_column
 
 Source = Callable[[str], Any]
 TWICE_TOLD = 20  # ids that are in a table twice, at most, that are named
@@ -29,7 +29,7 @@ def problem_with_file(source: Any, kind: Kind, file: FilePin) -> tuple[Code, str
     ends: list[str] = []
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as parquet:
-            if odd := _odd_column(kind, parquet.schema_arrow):
+            if odd := odd_column(kind, parquet.schema_arrow):
                 return Code.FILE_CONTENT, odd
             for batch in parquet.iter_batches(BATCH_ROWS):
                 events = _whole(kind, pa.Table.from_batches([batch]))
@@ -83,16 +83,6 @@ def batch_of(source: Any) -> str | None:
     except (OSError, pa.ArrowException, ValueError):
         return None
     return first.column(0)[0].as_py() if first is not None and len(first) else None
-
-
-def _odd_column(kind: Kind, schema: pa.Schema) -> str | None:
-    """A column that is not the kind's, if any. Columns may be missing: they are younger than the file."""
-    known = kind.schema
-    for name, type_ in zip(schema.names, schema.types, strict=True):
-        if name not in known.names or known.field(name).type != type_:
-            return f"its column {name!r} is not one of {kind.name}"
-    lacking = [field.name for field in known if not field.nullable and field.name not in schema.names]
-    return f"its column {lacking[0]!r} is missing" if lacking else None
 
 
 def _whole(kind: Kind, events: pa.Table) -> pa.Table:

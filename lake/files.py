@@ -109,6 +109,10 @@ class Store(ABC):
         """The names in a folder that sort after one, in no order; among them those of files still being written."""
         return [entry.name for entry in self.entries(folder) if entry.name > name]
 
+    def first_of(self, names: Sequence[str]) -> str | None:
+        """The first of some files of one folder that is there."""
+        return next(filter(self.exists, names), None)
+
     def holds(self, file: Content) -> bool:
         """Whether what `local` gives for a file has its sha256. Raises FileNotFoundError, or Damaged as `local`."""
         return self.sha256(file.name) == file.sha256

@@ -26,7 +26,7 @@ import msgspec
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
-from lake.checkpoints import HINT, hint_to, problem_with_checkpoint, read_hint, with_checksums
+from lake.checkpoints import HINT, commit_sealed_in, hint_to, read_hint, sealed
 from lake.commits import (
     COMMIT,
     DAMAGED,
@@ -104,6 +104,7 @@ class Head:
         self._kind = kind
         self._state = state
         self.version = state.version
+        self.sha256 = state.sha256
 
     @property
     def files(self) -> list[FilePin]:
@@ -154,7 +155,7 @@ class Log:
 
     def create(self) -> None:
         """Create the table, unless somebody else did a moment ago, or its first commit is lost and others remain."""
-        with tempfile.TemporaryDirectory() as scratch:
+        with _scratch(f"{self.folder}: cannot be created") as scratch:
             with _delta(f"{self.folder}: cannot be created"):
                 DeltaTable.create(
                     scratch,
@@ -232,7 +233,13 @@ class Log:
                 return self._already(position, batch, len(table))
             if time.monotonic() > deadline:
                 raise Contended(f"{self.kind.name}: no commit within {PATIENCE:.0f} s", "try again") from failed
-            mask = self._held.held(events.column("event_id").combine_chunks(), head.files)
+            try:
+                mask = self._held.held(events.column("event_id").combine_chunks(), head.files)
+            except Damaged:
+                if {file.path for file in head.files} <= {file.path for file in self.head().files}:
+                    raise
+                # Compacted and freed while we looked.
+                continue
             if mask.any():
                 events, files = events.filter(pa.array(~mask)), None
             if files and before and self._released(before, head) & {file.pin.path for file in files}:
@@ -269,6 +276,9 @@ class Log:
         means that this failed too, and the commit may be there.
         """
         before = read_commit(self._store, self.kind, head.version)
+        if digest(before) != head.sha256:
+            # The log was mended or restored since: look again.
+            return False
         last = decode(before, commit_name(self.kind, head.version))["commitInfo"][0]
         data = encode(
             {
@@ -284,15 +294,13 @@ class Log:
         )
         version = head.version + 1
         name = commit_name(self.kind, version)
-        if self._store.exists(commit_name(self.kind, version + 1)) and not self._store.exists(name):
-            raise Damaged(f"{name}: this commit is missing", DAMAGED)
         try:
             ours = self._store.write_new(name, data)
         except LakeError as error:
             if not self._is(name, data):
                 raise LakeError(
                     f"{self.kind.name}: cannot commit: {error.message}",
-                    "mend this, then send it again; nothing of it is stored",
+                    "mend this, then send it again: it is stored once",
                 ) from error
             self._store.sync(name)
             ours = True
@@ -311,7 +319,7 @@ class Log:
         deltalake makes it in a folder of its own, so what the table's readers find is whole and kept for good.
         """
         log = f"{self.folder}/_delta_log"
-        with tempfile.TemporaryDirectory() as scratch:
+        with _scratch(f"{self.folder}: no checkpoint can be made") as scratch:
             there = Path(scratch, "_delta_log")
             there.mkdir()
             start = 0
@@ -319,11 +327,13 @@ class Log:
                 (there / f"{base[0]:020d}.checkpoint.parquet").write_bytes(base[1])
                 start = base[0] + 1
             for number in range(start, version + 1):
-                (there / f"{number:020d}.json").write_bytes(read_commit(self._store, self.kind, number))
+                last = read_commit(self._store, self.kind, number)
+                decode(last, commit_name(self.kind, number))
+                (there / f"{number:020d}.json").write_bytes(last)
             with _delta(f"{self.folder}: no checkpoint can be made"):
                 DeltaTable(scratch).create_checkpoint()
             name = f"{version:020d}.checkpoint.parquet"
-            made = with_checksums((there / name).read_bytes())
+            made = sealed((there / name).read_bytes(), digest(last))
         # One that is there already may be of commits that were rolled back.
         if not self._store.write_new(f"{log}/{name}", made):
             self._store.replace(f"{log}/{name}", made)
@@ -428,9 +438,28 @@ class Log:
             if hint is None or hint.version >= version:
                 return None
             data = self._store.read(f"{log}/{hint.version:020d}.checkpoint.parquet")
+            commit = digest(self._store.read(commit_name(self.kind, hint.version)))
         except FileNotFoundError:
             return None
-        return None if problem_with_checkpoint(data, None) else (hint.version, data)
+        return (hint.version, data) if commit_sealed_in(data) == commit else None
+
+
+@contextlib.contextmanager
+def _scratch(what: str) -> Iterator[str]:
+    """A folder for a while, outside the lake. Raises LakeError where there is no room for it."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).partition("\n")[0]
+        raise LakeError(f"{what}: {first}", f"make room in {_temporary()}, or set TMPDIR to another folder") from error
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return "a folder for temporary files"
 
 
 @contextlib.contextmanager

@@ -10,14 +10,14 @@ Not here: finding what is wrong (`verify`).
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from lake.checkpoints import CHECKPOINT, HINT, hint_to, read_hint
-from lake.commits import COMMIT, torn
+from lake.commits import COMMIT, digest, torn
 from lake.errors import LakeError, UsageError
 from lake.files import Entry, Store
 from lake.findings import Code, Finding, Report
@@ -30,6 +30,7 @@ SHORTEST_AGE = timedelta(hours=1)
 
 MENDABLE = frozenset({Code.COMMIT_TORN, Code.LOG_FILE, Code.HINT, Code.CHECKPOINT})
 _ATTEMPTS = 20
+_AT_WORK = 600.0  # seconds in which another repair that has begun may still be about to take a file away
 _LEFT = frozenset({Code.ORPHAN, Code.SCRATCH})
 # While one of these is true of a table, a file in no commit may be what is missing.
 _HARMLESS = frozenset({Code.HINT, Code.CHECKPOINT, Code.EXPORT_CHANGED, Code.OBJECT_CHANGED, Code.OBJECT_MISSING})
@@ -98,7 +99,6 @@ class _Repair:
         self.store: Store = lake.store
         self.dry_run = dry_run
         self.before = before
-        self.stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
     def mend(self, report: Report) -> Iterator[Act]:
         tables = {one.table: None for one in report.faults if one.code in MENDABLE and one.table}
@@ -192,16 +192,20 @@ class _Repair:
 
     def _aside(self, name: str, why: str, only_if: Any = None, hint: str | None = None) -> Iterator[Act]:
         """Keep a copy, then take the file away, if it is still the one that was looked at."""
-        to = f"{ASIDE}/{self.stamp}.{name.replace('/', '.')}"
+        try:
+            data = self.store.read(name)
+        except FileNotFoundError:
+            return
+        # Two repairs would take away what a writer has put there between them: only who keeps the copy goes on.
+        to = f"{ASIDE}/{name.replace('/', '.')}.{digest(data)[:16]}"
         if not self.dry_run:
-            try:
-                data = self.store.read(name)
-            except FileNotFoundError:
-                return
             if only_if is not None and not only_if(data):
                 yield Act(Did.REFUSED, name, "somebody has written it in the meantime", hint="run 'lake verify'")
                 return
-            self.store.write_new(to, data)
+            if not self.store.write_new(to, data) and time.time() - self.store.entry(to).modified < _AT_WORK:
+                why = "another repair is at it, or was a moment ago"
+                yield Act(Did.REFUSED, name, why, hint="run 'lake repair' again in ten minutes")
+                return
             if self.store.read(name) != data or self.store.read(to) != data:
                 yield Act(Did.REFUSED, name, "somebody has written it in the meantime", hint="run 'lake verify'")
                 return

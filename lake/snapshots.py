@@ -155,18 +155,35 @@ def scan_files(
     """The events in a kind's files, batch by batch in stored order, in bounded memory. Raises UsageError, Damaged."""
     wanted = _columns(kind, columns).names
     paths = paths_of(store, kind.name, files)
-    return _batches(paths, kind, wanted) if paths else iter(())
+    return _batches(paths, kind, files, wanted) if paths else iter(())
 
 
-def _batches(paths: list[str], kind: Kind, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def odd_column(kind: Kind, schema: pa.Schema) -> str | None:
+    """A column that is not the kind's, if any. Columns may be missing: they are younger than the file."""
+    known = kind.schema
+    for name, type_ in zip(schema.names, schema.types, strict=True):
+        if name not in known.names or known.field(name).type != type_:
+            return f"its column {name!r} is not one of {kind.name}"
+    lacking = [field.name for field in known if not field.nullable and field.name not in schema.names]
+    return f"its column {lacking[0]!r} is missing" if lacking else None
+
+
+def _batches(paths: list[str], kind: Kind, files: Sequence[FilePin], columns: list[str]) -> Iterator[pa.RecordBatch]:
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
     try:
-        yield from ds.dataset(paths, format=parquet, schema=kind.schema).to_batches(
-            columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
-        )
-    except (OSError, pa.ArrowInvalid) as error:
-        raise Damaged(f"{kind.name}: {error}", VERIFY) from None
+        dataset = ds.dataset(paths, format=parquet, schema=kind.schema)
+        # No checksum is of the footer, and what has no name there would be read as nulls.
+        for fragment, file in zip(dataset.get_fragments(), files, strict=True):
+            rows = fragment.metadata.num_rows
+            if odd := odd_column(kind, fragment.physical_schema):
+                raise Damaged(f"tables/{kind.name}/{file.path}: {odd}", VERIFY)
+            if rows != file.rows:
+                raise Damaged(f"tables/{kind.name}/{file.path}: {rows} rows where {file.rows} were written", VERIFY)
+        yield from dataset.to_batches(columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1)
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).partition("\n")[0]
+        raise Damaged(f"tables/{kind.name}: {first}", VERIFY) from None
 
 
 def _columns(kind: Kind, columns: Sequence[str] | None) -> pa.Schema:

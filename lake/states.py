@@ -1,10 +1,12 @@
 """What a table is at a version, as its log says it: files, positions of producers, properties.
 
 The log is read here with nothing but the store: from a checkpoint, which sums up what was committed before it, and the
-commits after that. A process remembers the newest state that it has seen, and reads only what came since; whether that
-state still is what the log says shows in the sha256 of the commit that made it, so a log that was rolled back, mended
-or restored is read afresh. A checkpoint that cannot be read is passed over, because the commits say the same; `verify`
-tells of it.
+commits after that. Each commit must be whole by its own seal, and name the one before it. A checkpoint counts if its
+seal is whole and names the commit that is there; otherwise it is passed over, because the commits say the same.
+
+A process remembers the newest state that it has seen, and reads only what came since; whether that state still is what
+the log says shows in the sha256 of the commit that made it, so a log that was rolled back, mended or restored is read
+afresh.
 
 Not here: what a commit is (`commits`), whether a checkpoint is right (`checkpoints`), and writing either (`log`).
 """
@@ -18,19 +20,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.checkpoints import CHECKPOINT, HINT, read_hint
-from lake.commits import COMMIT, DAMAGED, actions_of, commit_name, digest, file_pin
+from lake.checkpoints import CHECKPOINT, HINT, commit_sealed_in, read_hint
+from lake.commits import COMMIT, DAMAGED, NOT_NEXT, commit_name, decode, digest, file_pin
 from lake.errors import Damaged
 from lake.events import Kind
 from lake.files import Store
 from lake.snapshots import FilePin
 
+AHEAD = 24  # commits that may be missing, and are missed, before later ones
 CLOSE = 64  # commits that are looked for one by one before the folder is asked which there are
 READER_VERSION = 1  # of Delta's protocol: later ones may say of a file that some of its rows are not there
 
 _SAID = ("path", "size", "stats", "deletionVector")  # of an added file; the last names rows that are not there
+_ACTIONS = {"commitInfo", "add", "remove", "txn", "metaData", "protocol", "cdc"}
 _COLUMNS = (  # of a checkpoint: a tenth of what is in it
-    *("add.path", "add.size", "add.stats", "add.deletionVector.pathOrInlineDv", "sidecar.path"),
+    *("add.path", "add.size", "add.stats", "add.deletionVector.pathOrInlineDv"),
     *("txn.appId", "txn.version", "protocol.minReaderVersion"),
     *("metaData.id", "metaData.schemaString", "metaData.configuration.key_value"),
 )
@@ -71,7 +75,12 @@ class State:
         files, foreign, transactions = dict(self.files), set(self.foreign), dict(self.transactions)
         metadata, protocol, version, last = self.metadata, self.protocol, self.version, None
         for data, name in commits:
-            actions = actions_of(data, name)
+            actions = decode(data, name)
+            before = self.sha256 if last is None else digest(last)
+            if actions["commitInfo"][0].get("lake.prev", before) != before:
+                raise Damaged(f"{name}: {NOT_NEXT} {version} as it is now", DAMAGED)
+            if strange := actions.keys() - _ACTIONS:
+                raise Damaged(f"{name}: not a commit of the lake: {min(strange)!r:.40}", DAMAGED)
             for remove in actions["remove"]:
                 files.pop(str(remove.get("path")), None)
                 foreign.discard(str(remove.get("path")))
@@ -105,10 +114,17 @@ class States:
             state = known.follow(self._after(known.version, CLOSE))
             if state.version == known.version + CLOSE:
                 state = self._to_the_end(state)
+            else:
+                state = self._past_the_end(state)
         else:
             state = self._to_the_end(self._begin())
         self._newest = state
         return state
+
+    def _past_the_end(self, state: State) -> State:
+        """The same state if nothing comes after it. What was committed since we looked is followed, a gap is damage."""
+        names = [commit_name(self._kind, state.version + ahead) for ahead in range(2, 2 + AHEAD)]
+        return state if self._store.first_of(names) is None else self._to_the_end(state)
 
     def at(self, version: int) -> State:
         """The table at a version. Raises Damaged."""
@@ -169,23 +185,18 @@ class States:
         """What a checkpoint says, or None if that or its commit cannot be read: then the commits before it do."""
         try:
             data = self._store.read(f"{self._log}/{version:020d}.checkpoint.parquet")
-            commit = self._store.read(commit_name(self._kind, version))
-            return replace(_state_of(data), version=version, sha256=digest(commit))
-        except (FileNotFoundError, pa.ArrowException, OSError, _Unread):
+            commit = digest(self._store.read(commit_name(self._kind, version)))
+        except FileNotFoundError:
             return None
-
-
-class _Unread(Exception):
-    """A checkpoint that is not one of those that the lake has made."""
+        # Its commit may have been rolled back, and another be there in its place.
+        return replace(_state_of(data), version=version, sha256=commit) if commit_sealed_in(data) == commit else None
 
 
 def _state_of(data: bytes) -> State:
-    """What a checkpoint says. Raises what pyarrow raises, _Unread."""
+    """What a checkpoint says, whose seal is whole: so it is as the lake has made it."""
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     # Threads cost more than they save, and wait where the machine is busy.
     table = file.read(columns=[path for path in _leaves(file) if path.startswith(_COLUMNS)], use_threads=False)
-    if "sidecar" in table.column_names and _rows(table, "sidecar"):
-        raise _Unread
     adds = _rows(table, "add")
     files: dict[str, FilePin] = {}
     foreign: set[str] = set()
@@ -205,8 +216,6 @@ def _state_of(data: bytes) -> State:
     apps = _rows(table, "txn")
     transactions = dict(zip(_field(apps, "appId"), _field(apps, "version"), strict=True))
     metadata, protocol = (_rows(table, name).to_pylist() for name in ("metaData", "protocol"))
-    if len(metadata) != 1 or len(protocol) != 1:
-        raise _Unread
     about = {**metadata[0], "configuration": dict(metadata[0]["configuration"])}
     return State(-1, "", files, frozenset(foreign), transactions, about, protocol[0])
 

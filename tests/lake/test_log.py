@@ -504,6 +504,91 @@ def test_a_missing_commit_shows(told):
         told.commit(3)
 
 
+@pytest.mark.parametrize(("what", "other"), [(b'{"add":', b'{"ade":'), (b'"lake.rows":2', b'"lake.rows":3')])
+def test_a_changed_commit_is_not_read(told, what, other):
+    """A bit that flips in a commit since the last checkpoint keeps the table from being read, pinned or added to."""
+    path = commit_path(told, 3)
+    path.write_bytes(path.read_bytes().replace(what, other, 1))
+    for attempt in (lambda log: log.head().files, lambda log: send(log, evidence("new"), "q", 1)):
+        with pytest.raises(Damaged, match="its bytes are not those that were written"):
+            attempt(opened(root_of(told)))
+
+
+def test_a_commit_that_was_replaced_is_not_read(told):
+    """A commit that is whole, and not the one that the next one names, keeps the table from being read."""
+    commit_path(told, 3).write_bytes(commit_path(told, 2).read_bytes())
+    with pytest.raises(Damaged, match="does not follow version"):
+        opened(root_of(told)).head()
+
+
+@pytest.mark.parametrize("place", [b"add", b"txn", b"lake.commit", b"lake.seal", b"PAR1"])
+def test_a_checkpoint_counts_while_it_is_whole(log, place):
+    """A bit that flips in a checkpoint, in its footer too, changes nothing: the commits say the same."""
+    for number in range(22):
+        send(log, evidence(f"a{number}"), "p", number)
+    path = folder(log) / "_delta_log" / f"{20:020d}.checkpoint.parquet"
+    data = bytearray(path.read_bytes())
+    data[data.rindex(place)] ^= 1
+    path.write_bytes(data)
+    again = opened(root_of(log))
+    assert len(again.head().files) == 22
+    assert again.head().position("p").sequence == 21
+    for number in range(22, 45):
+        send(again, evidence(f"a{number}"), "p", number)
+    path.unlink()
+    assert len(opened(root_of(log)).head().files) == 45
+    assert len(set(runs(log))) == len(runs(log)) == 45
+
+
+def test_a_checkpoint_of_a_commit_that_is_gone_does_not_count(log):
+    """After a rollback the checkpoint that was made of another commit is not taken for that of the new one."""
+    for number in range(20):
+        send(log, evidence(f"a{number}"), "p", number)
+    kept = {path: path.read_bytes() for path in (folder(log) / "_delta_log").glob("*checkpoint*")}
+    commit_path(log, 20).unlink()
+    assert send(opened(root_of(log)), evidence("other"), "q", 7).version == 20
+    for path, data in kept.items():
+        path.write_bytes(data)
+    again = opened(root_of(log))
+    assert sorted(runs(again)) == sorted(["other", *(f"a{number}" for number in range(19))])
+    assert send(again, evidence("other"), "q", 7).repeated
+
+
+def test_no_room_for_a_checkpoint_is_no_failure_of_the_append(log, monkeypatch, tmp_path):
+    """Where there is no room outside the lake, appends go on without checkpoints, and a new lake cannot be made."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    for number in range(21):
+        assert send(log, evidence(f"a{number}"), "p", number).added == 1
+    assert list((folder(log) / "_delta_log").glob("*.checkpoint.parquet")) == []
+    with pytest.raises(LakeError, match="cannot be created") as refused:
+        opened(str(tmp_path / "other")).create()
+    assert "TMPDIR" in refused.value.hint
+
+
+@pytest.mark.parametrize("lost", [1, 2, 5])
+def test_who_remembers_sees_a_gap_too(told, lost):
+    """Who has the log open while commits that it has not seen are lost, and later ones are there, is told."""
+    other = opened(root_of(told))
+    for number in range(lost + 1):
+        send(other, evidence(f"b{number}"), "q", number)
+    for version in range(7, 7 + lost):
+        commit_path(told, version).unlink()
+    with pytest.raises(Damaged, match="this commit is missing"):
+        told.head()
+    with pytest.raises(Damaged, match="this commit is missing"):
+        send(told, evidence("lost"), "r", 1)
+
+
+def test_a_log_that_was_exchanged_under_a_writer_is_looked_at_again(told):
+    """A head whose commit is another one by now is not built upon."""
+    head = told.head()
+    path = commit_path(told, 6)
+    path.unlink()
+    send(opened(root_of(told)), evidence("other"), "q", 1)
+    assert not told.commit_after(head, {"lake.rows": 0})
+    assert send(told, evidence("new"), "r", 1).version == 7
+
+
 def test_a_gap_is_not_filled(told):
     """Who has the log open while its middle is lost does not commit into the gap."""
     send(told, evidence("one more"), "q", 1)
@@ -552,6 +637,8 @@ def test_a_foreign_file_is_not_opened(told):
     """A file that the lake did not write and name, wherever it points, keeps the table from being read."""
     path = commit_path(told, 6)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
+    # Another program seals nothing.
+    del lines[0]["commitInfo"]["lake.seal"]
     for foreign in ("../../../secret.parquet", "/etc/passwd", "part-0.parquet", "file:///etc/passwd"):
         for line in lines:
             if "add" in line:
