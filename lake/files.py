@@ -8,6 +8,7 @@ Here is what a store is, and the one that is a folder; object stores are in `buc
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import secrets
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,10 @@ class Store(ABC):
     def after(self, folder: str, name: str) -> list[str]:
         """The names in a folder that sort after one, in no order; among them those of files still being written."""
         return [entry.name for entry in self.entries(folder) if entry.name > name]
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold off every other repair, if the store can: an object store cannot. Raises LakeError."""
+        return contextlib.nullcontext()
 
     def first_of(self, names: Sequence[str]) -> str | None:
         """The first of some files of one folder that is there."""
@@ -241,6 +247,20 @@ class Folder(Store):
                 return [other for other in os.listdir(path) if other > name]
             except FileNotFoundError:
                 return []
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """As any store; a process that is killed holds nobody off any more."""
+        with _disk(self.uri):
+            descriptor = os.open(self.uri, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LakeError(f"{self.uri}: another repair is at work", "wait until it is done") from None
+            yield
+        finally:
+            os.close(descriptor)
 
     def is_empty(self) -> bool:
         """As any store; a folder that is not there is empty."""

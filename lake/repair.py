@@ -30,7 +30,6 @@ SHORTEST_AGE = timedelta(hours=1)
 
 MENDABLE = frozenset({Code.COMMIT_TORN, Code.LOG_FILE, Code.HINT, Code.CHECKPOINT})
 _ATTEMPTS = 20
-_AT_WORK = 600.0  # seconds in which another repair that has begun may still be about to take a file away
 _LEFT = frozenset({Code.ORPHAN, Code.SCRATCH})
 # While one of these is true of a table, a file in no commit may be what is missing.
 _HARMLESS = frozenset({Code.HINT, Code.CHECKPOINT, Code.EXPORT_CHANGED, Code.OBJECT_CHANGED, Code.OBJECT_MISSING})
@@ -77,8 +76,10 @@ def repair(
     if older_than < SHORTEST_AGE:
         raise UsageError(f"orphans must be at least an hour old, not {older_than}", "writers may still commit them")
     work = _Repair(lake, dry_run, time.time() - older_than.total_seconds() if remove_orphans else None)
-    report = examine(lake.store, lake.logs, all_checkpoints=True, progress=progress)
-    acts = list(work.mend(report))
+    # The second of two repairs would take away what a writer has put in the place of what the first one did.
+    with contextlib.nullcontext() if dry_run else lake.store.alone():
+        report = examine(lake.store, lake.logs, all_checkpoints=True, progress=progress)
+        acts = list(work.mend(report))
     changes = [act for act in acts if act.changes]
     if changes and not dry_run:
         rows: dict[str, Any] = {
@@ -196,16 +197,12 @@ class _Repair:
             data = self.store.read(name)
         except FileNotFoundError:
             return
-        # Two repairs would take away what a writer has put there between them: only who keeps the copy goes on.
         to = f"{ASIDE}/{name.replace('/', '.')}.{digest(data)[:16]}"
         if not self.dry_run:
             if only_if is not None and not only_if(data):
                 yield Act(Did.REFUSED, name, "somebody has written it in the meantime", hint="run 'lake verify'")
                 return
-            if not self.store.write_new(to, data) and time.time() - self.store.entry(to).modified < _AT_WORK:
-                why = "another repair is at it, or was a moment ago"
-                yield Act(Did.REFUSED, name, why, hint="run 'lake repair' again in ten minutes")
-                return
+            self.store.write_new(to, data)
             if self.store.read(name) != data or self.store.read(to) != data:
                 yield Act(Did.REFUSED, name, "somebody has written it in the meantime", hint="run 'lake verify'")
                 return

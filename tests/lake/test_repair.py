@@ -336,6 +336,15 @@ def test_a_hint_stays_while_it_is_all_that_speaks_for_the_last_commit(told):
         assert contents(told) == before
 
 
+def test_two_repairs_do_not_work_at_once(told):
+    """A second repair is told to wait, a dry run is not; when the first is done, or killed, the next one works."""
+    with told.store.alone():
+        with pytest.raises(LakeError, match="another repair is at work"):
+            repair(Lake.open(told.uri))
+        assert repair(Lake.open(told.uri), dry_run=True) == []
+    assert repair(Lake.open(told.uri)) == []
+
+
 def test_an_age_that_is_no_age_is_refused(told):
     """Less than an hour is refused: a writer may be about to commit the file."""
     with pytest.raises(UsageError, match="an hour"):
