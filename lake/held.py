@@ -83,7 +83,7 @@ class HeldIds:
     def _ids(self, file: FilePin) -> pa.Array:
         try:
             table = pq.read_table(self._source(file.path), columns=["event_id"], page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
             first = str(error).partition("\n")[0]
             raise Damaged(f"{file.path}: {first}", "run 'lake verify'; nothing was stored") from None
         return table.column(0).combine_chunks()

@@ -181,7 +181,7 @@ def _batches(paths: list[str], kind: Kind, files: Sequence[FilePin], columns: li
             if rows != file.rows:
                 raise Damaged(f"tables/{kind.name}/{file.path}: {rows} rows where {file.rows} were written", VERIFY)
         yield from dataset.to_batches(columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise Damaged(f"tables/{kind.name}: {first}", VERIFY) from None
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import pickle
+import random
 import subprocess
 import sys
 import threading
@@ -481,3 +482,43 @@ def test_threads_may_read_one_snapshot(lake):
     for thread in threads:
         thread.join()
     assert found == [20_000] * 4
+
+
+# footers, which have no checksum
+
+
+def footer(path: Path) -> range:
+    """Where the footer of a Parquet file is."""
+    data = path.read_bytes()
+    return range(len(data) - 8 - int.from_bytes(data[-8:-4], "little"), len(data) - 8)
+
+
+def test_a_column_that_lost_its_name_is_not_read_as_nothing(lake):
+    """A bit that flips in a column's name, in the footer of a data file, is an error, not a column of nulls."""
+    lake.append("evidence", evidence("a", "b", model="m"), producer="p", sequence=1)
+    snapshot = lake.pin()
+    (path,) = map(Path, snapshot.paths("evidence"))
+    data = path.read_bytes()
+    at = data.index(b"model", footer(path).start)
+    path.write_bytes(data[:at] + b"n" + data[at + 1 :])
+    for read in (lambda: snapshot.read("evidence", ["model"]), lambda: lake.read("evidence")):
+        with pytest.raises(Damaged, match="'nodel' is not one of evidence"):
+            read()
+
+
+def test_no_flipped_bit_of_a_footer_ends_in_a_traceback(lake):
+    """Whatever bit of a data file's footer flips: rows, or one line of what is wrong."""
+    lake.append("evidence", evidence(*map(str, range(20))), producer="p", sequence=1)
+    snapshot = lake.pin()
+    (path,) = map(Path, snapshot.paths("evidence"))
+    whole = path.read_bytes()
+    draw = random.Random(7)
+    told = []
+    for place in draw.sample(footer(path), 250):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :])
+        try:
+            snapshot.read("evidence")
+        except Damaged as error:
+            told.append(error.message)
+    assert told
+    assert not any("\n" in message for message in told)

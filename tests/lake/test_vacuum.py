@@ -13,7 +13,9 @@ from lake import released as heeded
 from lake import vacuum as door
 from lake.compact import compact
 from lake.errors import Contended, Damaged, LakeError, UsageError
+from lake.events import KINDS, to_table
 from lake.files import Entry, Folder
+from lake.log import Log
 from lake.released import Vacuumed, announce, releases
 from lake.vacuum import LEAST, plan, vacuum
 from tests.lake.rows import evidence
@@ -466,3 +468,29 @@ def test_a_pin_loses_a_race_and_tries_again(lake):
     assert releases(lake.store, log, log.head()).releasing == set()
     assert freed(vacuum(lake, NOW, force=True)) == {"evidence": 1}
     assert list(pinned.verify(deep=True)) == []
+
+
+class Freed(Folder):
+    """A store in which, just before a data file is looked into, all files are compacted and the old ones freed."""
+
+    done = False
+
+    def source(self, name: str) -> str:
+        if not self.done:
+            self.done = True
+            other = Lake.open(self.uri)
+            assert list(compact(other, ["evidence"]))
+            vacuum(other, timedelta(0), force=True)
+        return super().source(name)
+
+
+def test_an_append_goes_on_where_files_are_freed_under_it(tmp_path):
+    """An append that wanted to look into files which compaction replaced and vacuum freed looks into the new ones."""
+    lake = Lake.create(str(tmp_path / "lake"))
+    for number in range(4):
+        lake.append("evidence", evidence(f"r{number}"), producer="p", sequence=number)
+    log = Log(Freed(lake.uri), KINDS["evidence"])
+    done = log.append(to_table(KINDS["evidence"], evidence("r1", "new")), "q", 1, None)
+    assert (done.offered, done.added) == (2, 1)
+    assert sorted(lake.read("evidence")["run_id"].to_pylist()) == ["new", "r0", "r1", "r2", "r3"]
+    assert list(lake.verify(deep=True)) == []
