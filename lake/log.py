@@ -1,7 +1,7 @@
 """One table: an append-only log of commits, each of which names the hash of the one before it.
 
-This is the only room that knows the deltalake library: it reads tables and works out checkpoints, and puts nothing
-where it stays. A batch becomes Parquet files, named by the hash of their bytes; then one commit, which lands on exactly
+This is the only room that knows the deltalake library: it makes tables and checkpoints, says what other readers see,
+and puts nothing where it stays. A batch becomes Parquet files, whose names begin with the hash of their bytes; then one commit, which lands on exactly
 the next version or not at all, adds them together with the producer's sequence. All of these go through the store, so
 they are kept when the append returns. A retry is recognised by its sequence, an unknown outcome is looked up in the log
 rather than guessed, and a version that was rolled back, edited or written by someone else breaks the chain.
@@ -224,10 +224,10 @@ class Log:
         files: list[DataFile] | None = None
         deadline = time.monotonic() + PATIENCE
         wait = 0.002
-        head: Head | None = None
+        written: Head | None = None
         failed: LakeError | None = None
         while True:
-            before, head = head, self.head()
+            head = self.head()
             position = head.position(producer)
             if position is not None and position.sequence >= sequence:
                 return self._already(position, batch, len(table))
@@ -242,10 +242,11 @@ class Log:
                 continue
             if mask.any():
                 events, files = events.filter(pa.array(~mask)), None
-            if files and before and self._released(before, head) & {file.pin.path for file in files}:
+            if files and written and self._released(written, head) & {file.pin.path for file in files}:
                 # We were so slow that somebody took them for what a killed writer left.
                 files = None
             if files is None:
+                written = head
                 with ThreadPoolExecutor(ENCODERS) as pool:
                     parts = slices(events, FILE_BYTES)
                     files = list(pool.map(lambda part: write(self._store, self.folder, part), parts))
@@ -419,9 +420,9 @@ class Log:
             },
         )
 
-    def _released(self, before: Head, head: Head) -> set[str]:
+    def _released(self, earlier: Head, head: Head) -> set[str]:
         """The files that were given up in the commits between two heads."""
-        infos = (info_of(self._store, self.kind, at) for at in range(before.version + 1, head.version + 1))
+        infos = (info_of(self._store, self.kind, at) for at in range(earlier.version + 1, head.version + 1))
         return {name for info in infos for name in info.get("lake.released", ())}
 
     def _is(self, name: str, data: bytes) -> bool:
