@@ -1,12 +1,12 @@
 """Which event ids a table already holds: what makes telling the same fact twice harmless.
 
-Each data file's ids are read once per process and kept as 64-bit keys, sorted, in a few runs. A batch is looked up in
-those; only where a key is found are full ids compared. Files whose id range the batch does not touch are never opened,
+Each data file's ids are read once per process and kept as 64-bit keys, sorted, in a few runs, each with the number of
+its file. A batch is looked up in those; where a key is found, full ids are compared, in just those files. Files whose id range the batch does not touch are never opened,
 so with known times a look-up reads only the files of that time. Past `CAPACITY` keys nothing more is kept and files are
 read again each time: slower, but the memory stays bounded.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,8 +19,10 @@ from lake.errors import Damaged
 from lake.events import keys_of
 from lake.snapshots import FilePin
 
-CAPACITY = 64_000_000  # keys of 8 bytes
+CAPACITY = 64_000_000  # keys, of 12 bytes with the number of their file
 READERS = 2
+
+_Run = tuple[np.ndarray, np.ndarray]  # sorted keys, uint64 (n,), and the number of each one's file, uint32 (n,)
 
 
 class HeldIds:
@@ -30,7 +32,8 @@ class HeldIds:
         self._source = source
         self._capacity = capacity
         self._loaded: dict[str, int] = {}  # rows of each file whose keys are kept
-        self._runs: list[np.ndarray] = []
+        self._numbered: list[str] = []  # the files by their numbers
+        self._runs: list[_Run] = []
 
     def held(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:
         """Which of the ids are in the files: a boolean mask of shape (n,)."""
@@ -38,21 +41,28 @@ class HeldIds:
         if len(ids) == 0:
             return mask
         self._forget(files)
-        new = _near(ids, [file for file in files if file.path not in self._loaded])
-        for found in self._lookups(keys_of(ids), new):
-            mask |= found
-        if mask.any():
-            mask[mask] = self._confirm(ids.filter(pa.array(mask)), files)
+        near = _near(ids, files)
+        found, suspects = self._look_up(keys_of(ids), [file for file in near if file.path not in self._loaded])
+        if not suspects:
+            return mask
+        # Whole ids are compared, so that two events whose keys collide are both kept.
+        maybe = ids.filter(pa.array(found))
+        sure = np.zeros(len(maybe), bool)
+        for file in near:
+            if file.path in suspects:
+                sure |= np.asarray(pc.is_in(maybe, self._ids(file)))
+        mask[found] = sure
         return mask
 
     def _forget(self, files: Sequence[FilePin]) -> None:
         """Begin again once most keys are of files that a compaction has replaced: others hold the same ids now."""
         gone = self._loaded.keys() - {file.path for file in files}
         if 2 * sum(self._loaded[path] for path in gone) > sum(self._loaded.values()):
-            self._loaded, self._runs = {}, []
+            self._loaded, self._numbered, self._runs = {}, [], []
 
-    def _lookups(self, keys: np.ndarray, new: Sequence[FilePin]) -> Iterable[np.ndarray]:
-        room = self._capacity - sum(map(len, self._runs))
+    def _look_up(self, keys: np.ndarray, new: Sequence[FilePin]) -> tuple[np.ndarray, set[str]]:
+        """Which keys are found at all, shape (n,), and in which files; `new` are those whose keys are not kept yet."""
+        room = self._capacity - sum(len(run) for run, _ in self._runs)
         kept: list[FilePin] = []
         passing: list[FilePin] = []
         for file in new:
@@ -60,22 +70,36 @@ class HeldIds:
             (kept if fits else passing).append(file)
             room -= file.rows if fits else 0
         if kept:
-            with ThreadPoolExecutor(READERS) as pool:
-                self._add(np.concatenate(list(pool.map(self._keys, kept))))
-            self._loaded.update((file.path, file.rows) for file in kept)
-        for run in self._runs:
-            at = np.searchsorted(run, keys)
-            at[at == len(run)] = 0
-            yield run[at] == keys
+            self._keep(kept)
+        found = np.zeros(len(keys), bool)
+        suspects: set[str] = set()
+        for run, numbers in self._runs:
+            first, after = (np.searchsorted(run, keys, side) for side in ("left", "right"))
+            found |= first < after
+            # A key stands there more than once if its file was compacted into another, or by chance.
+            while (first < after).any():
+                first, after = first[first < after], after[first < after]
+                suspects |= {self._numbered[number] for number in np.unique(numbers[first])}
+                first = first + 1
         for file in passing:
-            yield np.isin(keys, self._keys(file))
+            if (here := np.isin(keys, self._keys(file))).any():
+                found |= here
+                suspects.add(file.path)
+        return found, suspects
 
-    def _add(self, keys: np.ndarray) -> None:
+    def _keep(self, files: Sequence[FilePin]) -> None:
         """Keep runs of at least doubling length, so that there are few of them and each key is sorted seldom."""
-        while self._runs and len(self._runs[-1]) < 2 * len(keys):
-            keys = np.concatenate([self._runs.pop(), keys])
-        keys.sort()
-        self._runs.append(keys)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(self._keys, files))
+        numbers = np.arange(len(self._numbered), len(self._numbered) + len(files), dtype=np.uint32)
+        run = np.concatenate(found), np.repeat(numbers, [len(keys) for keys in found])
+        while self._runs and len(self._runs[-1][0]) < 2 * len(run[0]):
+            before = self._runs.pop()
+            run = np.concatenate([before[0], run[0]]), np.concatenate([before[1], run[1]])
+        order = np.argsort(run[0])
+        self._runs.append((run[0][order], run[1][order]))
+        self._numbered += [file.path for file in files]
+        self._loaded.update((file.path, file.rows) for file in files)
 
     def _keys(self, file: FilePin) -> np.ndarray:
         return keys_of(self._ids(file))
@@ -87,15 +111,6 @@ class HeldIds:
             first = str(error).partition("\n")[0]
             raise Damaged(f"{file.path}: {first}", "run 'lake verify'; nothing was stored") from None
         return table.column(0).combine_chunks()
-
-    def _confirm(self, ids: pa.Array, files: Sequence[FilePin]) -> np.ndarray:
-        """Compare whole ids, so that two events whose keys collide are both kept."""
-        mask = np.zeros(len(ids), bool)
-        for file in _near(ids, files):
-            mask |= np.asarray(pc.is_in(ids, self._ids(file)))
-            if mask.all():
-                break
-        return mask
 
 
 def _near(ids: pa.Array, files: Sequence[FilePin]) -> list[FilePin]:

@@ -29,7 +29,7 @@ def test_a_day_that_is_sent_again_adds_nothing(tmp_path, batches, seed, report):
     root = str(tmp_path / "lake")
     lake = Lake.create(root)
     for sequence in range(batches):
-        append(root, "day", sequence)
+        lake.append("evidence", evidence(*batch_runs("day", sequence)), producer="day", sequence=sequence)
     before, rows = files(root), read_table(root).ids
     again = list(range(batches))
     random.Random(seed).shuffle(again)

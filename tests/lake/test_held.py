@@ -118,6 +118,18 @@ def test_each_file_is_read_once(files):
     assert sorted(files.opened) == sorted(pin.path for pin in files.pins)
 
 
+def test_what_comes_again_opens_the_files_that_hold_it(files):
+    """However many files there are for that time, full ids are compared in those alone whose keys were found."""
+    for said in range(0, 40, 4):
+        files.add([event(0, said + i) for i in range(4)])
+    held = HeldIds(files.locate)
+    held.held(strangers(1), files.pins)
+    files.opened.clear()
+    again = [event(0, 5), *strangers(1).to_pylist(), event(0, 21), event(0, 22)]
+    assert held.held(pa.array(again), files.pins).tolist() == [True, False, False, True, True]
+    assert sorted(files.opened) == ["1.parquet", "5.parquet"]
+
+
 def test_what_does_not_fit_is_left_out_alone(files):
     """A file too large for the room that is left does not keep smaller ones out of it."""
     for size in (3, 100, 3):
@@ -151,7 +163,7 @@ def test_keys_of_replaced_files_are_let_go(files):
         for said in range(0, 64, size):
             files.add(ids[said : said + size])
         assert held.held(pa.array([*ids, *strangers(1).to_pylist()]), files.pins).tolist() == [True] * 64 + [False] * 2
-        assert sum(map(len, held._runs)) <= 2 * len(ids)
+        assert sum(len(keys) for keys, _ in held._runs) <= 2 * len(ids)
 
 
 def test_a_damaged_file_is_named(files):
