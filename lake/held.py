@@ -1,9 +1,9 @@
 """Which event ids a table already holds: what makes telling the same fact twice harmless.
 
 Each data file's ids are read once per process and kept as 64-bit keys, sorted, in a few runs, each with the number of
-its file. A batch is looked up in those; where a key is found, full ids are compared, in just those files. Files whose id range the batch does not touch are never opened,
-so with known times a look-up reads only the files of that time. Past `CAPACITY` keys nothing more is kept and files are
-read again each time: slower, but the memory stays bounded.
+its file. A batch is looked up in those; where a key is found, full ids are compared, in just those files. Files whose
+id range the batch does not touch are never opened, so with known times a look-up reads only the files of that time.
+Past `CAPACITY` keys nothing more is kept and files are read again each time: slower, but the memory stays bounded.
 """
 
 from collections.abc import Callable, Sequence
