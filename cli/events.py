@@ -62,7 +62,9 @@ def init(lake: LakeUri = HERE) -> None:
 
 
 def ingest(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="evidence, scores or tasks.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="evidence, scores, tasks, prompts, replay or annotations.")
+    ],
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, globs, folders, or - for stdin.")],
     lake: LakeUri = HERE,
     reader: Annotated[
@@ -70,10 +72,14 @@ def ingest(
         typer.Option(
             "--reader",
             metavar="NAME",
-            help="What a row looks like: native, distillation, openai-chat, gsm8k, gsm8k-solutions, or your own "
-            "package.module:function.",
+            help="What a row looks like: native, distillation, openai-chat, gsm8k, gsm8k-solutions; of prompts native, "
+            "question, turns, opening, gsm8k; or your own package.module:function.",
         ),
     ] = "native",
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", metavar="NAME", help="What prompts are of; a row that says another is rejected."),
+    ] = None,
     source: Annotated[
         str | None, typer.Option("--source", metavar="NAME", help="Where the rows come from, instead of the file.")
     ] = None,
@@ -101,6 +107,7 @@ def ingest(
     door = Lake.open(lake)
     options = IngestOptions(
         reader=reader,
+        domain=domain,
         source=source,
         format=input_format,
         again=again,

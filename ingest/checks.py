@@ -16,12 +16,13 @@ import pyarrow as pa
 
 from ingest.rows import Decoder, Problem, Refused, Values, json_text
 from lake import Kind
+from lake.events import TIMESTAMP
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = EPOCH + timedelta(microseconds=(1 << 56) - 1)
 
 # What JSON columns must hold, where it is not an object.
-_LISTS = {"messages"}
+_LISTS = {"messages", "spans"}
 _FRACTION = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 # What a required column says where nothing is given.
@@ -41,9 +42,11 @@ class Checker:
         self.kind = kind
         self.names = [*kind.columns.names, "recorded_at"]
         self._decoder = Decoder()
-        self._checks = [(field.name, self._check(field)) for field in kind.columns if field.name != "extra"]
+        self._times = [name for name in self.names if kind.schema.field(name).type == TIMESTAMP]
+        others = [field for field in kind.columns if field.name not in ("extra", *self._times)]
+        self._checks = [(field.name, self._check(field)) for field in others]
         self._known = frozenset(self.names)
-        self._defaults = tuple(DEFAULTS[kind.name].items())
+        self._defaults = tuple(DEFAULTS.get(kind.name, {}).items())
 
     def check(self, given: Mapping[str, Any], problems: list[Problem]) -> Values | None:
         """The event that a reader's dict says, or None after adding to `problems` everything that is wrong with it."""
@@ -55,7 +58,11 @@ class Checker:
         missing = {name: value for name, value in self._defaults if given.get(name) is None}
         given = {**given, **missing} if missing else given
         event = {name: check(given.get(name), report) for name, check in self._checks}
-        event["recorded_at"], precise = _moment(given.get("recorded_at"), report)
+        precise = {}
+        for name in self._times:
+            event[name], more = _moment(name, given.get(name), report)
+            if more is not None:
+                precise[name] = more
         event["extra"] = self._extra(given, precise, report)
         return event if len(problems) == before else None
 
@@ -69,6 +76,10 @@ class Checker:
             return partial(_texts, name)
         if pa.types.is_floating(field.type):
             return partial(_number, name)
+        if pa.types.is_integer(field.type):
+            return partial(_integer, name)
+        if pa.types.is_boolean(field.type):
+            return partial(_boolean, name)
         return partial(_required, name) if not field.nullable else partial(_text, name)
 
     def _json(self, name: str, shape: type, value: Any, report: Report) -> str | None:
@@ -90,10 +101,8 @@ class Checker:
                     report(problem.reason, f"{name}: {problem.message}")
         return value
 
-    def _extra(self, given: Mapping[str, Any], precise: str | None, report: Report) -> str | None:
-        unknown = {str(name): value for name, value in given.items() if name not in self._known}
-        if precise is not None:
-            unknown["recorded_at"] = precise
+    def _extra(self, given: Mapping[str, Any], precise: dict[str, str], report: Report) -> str | None:
+        unknown = {str(name): value for name, value in given.items() if name not in self._known} | precise
         extra = given.get("extra")
         if extra is not None:
             extra = self._unpacked("extra", extra, report)
@@ -161,7 +170,26 @@ def _number(name: str, value: Any, report: Report) -> float | None:
     return number
 
 
-def _moment(value: Any, report: Report) -> tuple[datetime | None, str | None]:
+def _integer(name: str, value: Any, report: Report) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        report("wrong_type", f"{name}: must be a whole number, and is {_shown(value)}")
+        return None
+    if not -(1 << 63) <= value < 1 << 63:
+        report("number_out_of_range", f"{name}: {value} is beyond 64 bits")
+        return None
+    return value
+
+
+def _boolean(name: str, value: Any, report: Report) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        report("wrong_type", f"{name}: must be true or false, and is {_shown(value)}")
+        return None
+    return value
+
+
+def _moment(name: str, value: Any, report: Report) -> tuple[datetime | None, str | None]:
     """A time in UTC and, where the lake's microseconds cannot say all of it, the text that does."""
     if value is None:
         return None, None
@@ -170,17 +198,17 @@ def _moment(value: Any, report: Report) -> tuple[datetime | None, str | None]:
         try:
             moment = datetime.fromisoformat(value.strip())
         except ValueError:
-            report("bad_time", f"recorded_at: {_shown(value)} is no ISO 8601 time, such as 2026-01-31T23:59:59Z")
+            report("bad_time", f"{name}: {_shown(value)} is no ISO 8601 time, such as 2026-01-31T23:59:59Z")
             return None, None
     if not isinstance(moment, datetime):
-        report("wrong_type", f"recorded_at: must be an ISO 8601 text, and is {_shown(value)}")
+        report("wrong_type", f"{name}: must be an ISO 8601 text, and is {_shown(value)}")
         return None, None
     try:
         moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
         moment = LAST + timedelta(microseconds=1)
     if not EPOCH <= moment <= LAST:
-        report("bad_time", f"recorded_at: {_shown(str(value))} is not between the years 1970 and 4253")
+        report("bad_time", f"{name}: {_shown(str(value))} is not between the years 1970 and 4253")
         return None, None
     precise = value if isinstance(value, str) and _FRACTION.search(value) else None
     return moment, precise

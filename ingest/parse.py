@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ingest.blocks import RAW_KEPT, Block, Cells
 from ingest.checks import Checker
-from ingest.columns import PlainRows
+from ingest.columns import KINDS_READ, PlainRows
 from ingest.readers import READERS, Reader
 from ingest.rows import (
     Decoded,
@@ -58,7 +58,7 @@ class Parser:
         self._decoder = Decoder(max_marks(row_limit))
         self._checker = Checker(self._kind)
         # The rows of other people's shapes mean what their readers say.
-        self._plain = PlainRows(kind) if reader == READERS["native"] else None
+        self._plain = PlainRows(kind) if reader == READERS["native"] and kind in KINDS_READ else None
 
     def __enter__(self) -> Self:
         return self

@@ -24,6 +24,7 @@ from ingest.bookmarks import Note
 from ingest.formats import Input
 from ingest.parse import Parsed, Parser, rejected_file
 from ingest.readers import Reader, reader_named
+from ingest.readers.prompts import in_domain
 from ingest.rows import Refused
 from ingest.sources import FORMATS, Limits, Source, Stream, find
 from lake import Appended, Lake
@@ -37,12 +38,13 @@ _FORMATS = tuple(dict.fromkeys(FORMATS.values()))
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How files are ingested.
 
-    `source` is the name under which the rows are said to come from, instead of each file's own. `format` says what the
-    files are, where neither bytes nor name do. `again` reads from the start whatever was read before. `dry_run` reads
-    and counts, and stores nothing.
+    `domain` is what prompts are of. `source` is the name under which the rows are said to come from, instead of each
+    file's own. `format` says what the files are, where neither bytes nor name do. `again` reads from the start whatever
+    was read before. `dry_run` reads and counts, and stores nothing.
     """
 
     reader: str = "native"
+    domain: str | None = None
     source: str | None = None
     format: str | None = None
     again: bool = False
@@ -153,6 +155,10 @@ def ingest(
     if options.format is not None and options.format not in _FORMATS:
         raise UsageError(f"there is no format {options.format!r}", f"the formats are {', '.join(_FORMATS)}")
     reader = reader_named(options.reader, kind)
+    if options.domain is not None:
+        if kind != "prompts" or not options.domain.strip() or not options.domain.isprintable():
+            raise UsageError("a domain is named, and it is prompts that have one", "leave --domain out")
+        reader = reader._replace(read=in_domain(reader.read, options.domain))
     sources = find(inputs)
     started = time.perf_counter()
     with _Pipe(lake, kind, reader, options, _Meter(sources, progress)) as pipe:
@@ -221,7 +227,8 @@ class _Pipe:
 
     def _read(self, source: Source, summary: FileSummary, *, again: bool) -> bool | None:
         """Read a source from where it was left, or from its start if `again`. None if done, else how to try again."""
-        producer = bookmarks.producer_of(self._kind, self._reader.name, source)
+        way = self._reader.name if self._options.domain is None else f"{self._reader.name}@{self._options.domain}"
+        producer = bookmarks.producer_of(self._kind, way, source)
         with Stream(source, self._options.limits) as stream:
             sequence, note = 0, None
             if stream.regular:

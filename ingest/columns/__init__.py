@@ -3,7 +3,7 @@
 What is plain is decided in the `.sql` files here, one a kind; each is narrower than what `rows` and `checks` accept,
 and comes to the same event and the same sha256 for what it takes. All other rows are left to those two, one by one.
 
-Only the native reader's rows are read this way; other people's shapes go through their readers.
+Only the native reader's rows of `KINDS_READ` are read this way; other people's shapes go through their readers.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from views.engine import EngineFull, connection
 BATCH = 8192
 LONGEST = 1 << 20  # bytes of a row; a longer one is no cheaper among others, and its parts take memory
 MEMORY = "384MiB"
+KINDS_READ = ("evidence", "scores", "tasks")
 
 
 @cache
@@ -31,7 +32,7 @@ def _sql(name: str) -> str:
 
 
 class PlainRows:
-    """Reads plain rows of one kind. Holds a connection; not to be shared by threads. Close it."""
+    """Reads plain rows of one of `KINDS_READ`. Holds a connection; not to be shared by threads. Close it."""
 
     def __init__(self, kind: str) -> None:
         self._kind = KINDS[kind]
@@ -57,7 +58,7 @@ class PlainRows:
         if not closed.all():
             rows = rows.filter(pa.array(closed))
         read = self._parsed(rows)
-        for name, value in DEFAULTS[self._kind.name].items():
+        for name, value in DEFAULTS.get(self._kind.name, {}).items():
             column = pc.fill_null(read.column(name), value)
             read = read.set_column(read.column_names.index(name), name, column)
         plain = read.column("is_plain")

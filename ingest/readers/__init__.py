@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ingest.readers import distillation, gsm8k, gsm8k_solutions, native, openai_chat
+from ingest.readers import distillation, gsm8k, gsm8k_solutions, humaneval, humaneval_x, native, openai_chat, prompts
 from ingest.rows import Place
 from lake.errors import UsageError
 
 Read = Callable[[dict[str, Any], Place], Iterable[Mapping[str, Any]]]
-KINDS = ("evidence", "scores", "tasks")
+KINDS = ("evidence", "scores", "tasks", "prompts", "replay", "annotations")
 
 
 class Reader(NamedTuple):
@@ -33,8 +33,13 @@ READERS = {
         Reader("native", native.read, KINDS),
         Reader("distillation", distillation.read, ("evidence", "scores")),
         Reader("openai-chat", openai_chat.read, ("evidence",)),
-        Reader("gsm8k", gsm8k.read, ("tasks",)),
-        Reader("gsm8k-solutions", gsm8k_solutions.read, KINDS),
+        Reader("gsm8k", gsm8k.read, ("tasks", "prompts")),
+        Reader("gsm8k-solutions", gsm8k_solutions.read, ("evidence", "scores", "tasks")),
+        Reader("humaneval", humaneval.read, ("evidence", "tasks")),
+        Reader("humaneval-x", humaneval_x.read, ("evidence", "tasks")),
+        Reader("question", prompts.read_question, ("prompts",)),
+        Reader("turns", prompts.read_turns, ("prompts",)),
+        Reader("opening", prompts.read_opening, ("prompts",)),
     )
 }
 

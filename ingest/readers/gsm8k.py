@@ -1,6 +1,7 @@
 """Tasks of GSM8K's train.jsonl and test.jsonl: a question, and a worked answer that ends in `#### <answer>`.
 
-A task's id is a function of its question, so `gsm8k_solutions` names the same tasks.
+The questions alone are prompts, too. A task's id is a function of its question, so `gsm8k_solutions` names the same
+tasks.
 """
 
 import hashlib
@@ -8,21 +9,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from ingest.readers.prompts import prompt
 from ingest.rows import Place, Problem, Refused, refuse
 
 MARK = "####"
 
 
 def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
-    """One task a row; its split is the file's name."""
+    """One task a row, or one prompt; its split is the file's name."""
     question, worked = texts(row, "question", "answer")
     if MARK not in worked:
         raise refuse("unknown_value", f"answer: has no final answer after {MARK}")
+    split = PurePosixPath(place.file).name.split(".")[0]
+    if place.kind == "prompts":
+        return [prompt(question) | {"split": split, "task_id": task_id(question)}]
     task = {
         "task_id": task_id(question),
         "description": question,
         "answer": worked.rpartition(MARK)[2].strip(),
-        "split": PurePosixPath(place.file).name.split(".")[0],
+        "split": split,
         "solution": worked,
     }
     return [task | {name: value for name, value in row.items() if name not in ("question", "answer")}]

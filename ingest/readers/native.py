@@ -1,15 +1,20 @@
 """The lake's own rows: the kind's columns by name.
 
-`run_id`, `task_id` and `text` are enough for evidence. What is missing takes its default (`checks.DEFAULTS`) or stays
-unknown; nothing is invented, least of all a time. `schema_version`, if given, must be one that this version knows.
+`run_id`, `task_id` and `text` are enough for evidence, and `text` for a prompt, whose id is a function of it. What is
+missing takes its default (`checks.DEFAULTS`) or stays unknown; nothing is invented, least of all a time.
+`schema_version`, if given, must be one that this version knows.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ingest.readers import prompts
 from ingest.rows import Place, refuse
 from lake.events import KINDS, SCHEMA_VERSION
+
+_WORDS: dict[str, type] = {"int64": int, "bool": bool}
+_CALLED: dict[type, str] = {int: "a whole number", bool: "true or false"}
 
 
 def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
@@ -21,7 +26,7 @@ def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
             raise refuse("unknown_schema_version", f"schema_version: {version!r:.60} is not {SCHEMA_VERSION}")
     if place.format == "csv":
         row = _from_text(row, place.kind)
-    return [row]
+    return [prompts.read_native(row) if place.kind == "prompts" else row]
 
 
 def _from_text(row: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -38,7 +43,20 @@ def _from_text(row: dict[str, Any], kind: str) -> dict[str, Any]:
                 raise refuse("wrong_type", f"{field.name}: must be a number, and is {text!r:.60}") from None
         elif str(field.type).startswith("list"):
             made[field.name] = _items(text)
+        elif str(field.type) in _WORDS:
+            made[field.name] = _word(field.name, text, _WORDS[str(field.type)])
     return made
+
+
+def _word(name: str, text: str, kind: type) -> Any:
+    """A whole number, or true or false, as JSON writes it."""
+    try:
+        value = json.loads(text.strip().lower())
+    except (ValueError, RecursionError):
+        value = None
+    if type(value) is not kind:
+        raise refuse("wrong_type", f"{name}: must be {_CALLED[kind]}, and is {text!r:.60}")
+    return value
 
 
 def _items(text: str) -> list[Any]:
