@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ingest.readers import distillation, gsm8k, gsm8k_solutions, humaneval, humaneval_x, native, openai_chat, prompts
+from ingest.readers import (
+    distillation,
+    gsm8k,
+    gsm8k_solutions,
+    humaneval,
+    humaneval_x,
+    native,
+    openai_chat,
+    prompts,
+    swe_agent,
+)
 from ingest.rows import Place
 from lake.errors import UsageError
 
@@ -37,6 +47,7 @@ READERS = {
         Reader("gsm8k-solutions", gsm8k_solutions.read, ("evidence", "scores", "tasks")),
         Reader("humaneval", humaneval.read, ("evidence", "tasks")),
         Reader("humaneval-x", humaneval_x.read, ("evidence", "tasks")),
+        Reader("swe-agent", swe_agent.read, ("evidence",)),
         Reader("question", prompts.read_question, ("prompts",)),
         Reader("turns", prompts.read_turns, ("prompts",)),
         Reader("opening", prompts.read_opening, ("prompts",)),
