@@ -10,6 +10,7 @@ from cli.options import DEFAULT_LAKE as HERE
 from cli.options import At, DryRun, Form, LakeUri, PolicyFile, policy_in
 from cli.output import Format, Meter, say, show
 from cli.pin import show_changes
+from exporters.datasets import DATASETS
 from exporters.export import Options, export_all, verify
 from exporters.export import export as write
 from exporters.receipt import Receipt
@@ -27,7 +28,7 @@ def register(parent: typer.Typer) -> None:
 
 
 def export(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="sft, rag, preference, or all.")] = "",
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The training set, such as sft, or all.")] = "",
     out: Annotated[
         str | None, typer.Argument(metavar="OUT", help="A new folder, or s3://BUCKET/PREFIX.", show_default=False)
     ] = None,
@@ -61,6 +62,10 @@ def export(
     provenance: Annotated[
         bool, typer.Option("--provenance/--no-provenance", help="Columns that say where each row comes from.")
     ] = True,
+    val: Annotated[
+        float, typer.Option("--val", metavar="SHARE", help="Hold out this share of the rows, as a split of its own.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="What is held out is drawn by this.")] = 0,
     views: Annotated[
         str | None,
         typer.Option("--views", metavar="DIGEST", help="The rules of an older export, by the digest in its receipt."),
@@ -85,7 +90,7 @@ def export(
     if verify_folder is not None:
         _verify(Lake.open(lake), verify_folder)
     elif not dataset:
-        raise UsageError("which dataset?", "name sft, rag, preference or all")
+        raise UsageError("which dataset?", f"name {', '.join(DATASETS)} or all")
     elif diff is not None:
         _compare(Lake.open(lake), dataset, *diff)
     elif out is None:
@@ -104,6 +109,8 @@ def export(
             shape=shape,
             provenance=provenance,
             policy=rules,
+            val=val,
+            seed=seed,
             views=views,
             dry_run=dry_run,
         )

@@ -3,8 +3,9 @@
 `exporters.export` has the doors `export`, `export_all` and `verify`; `exporters.validate` checks any folder of rows.
 """
 
-from exporters.datasets import DATASETS, BadRow, FirewallBreach
+from exporters.datasets import DATASETS
 from exporters.export import OffBalance, Options, VerifyReport
+from exporters.faults import BadRow, FirewallBreach
 from exporters.formats import FORMATS, File
 from exporters.receipt import Counts, Receipt
 from exporters.validate import Problem, ValidateReport

@@ -6,21 +6,17 @@ is not later.
 
 import pyarrow as pa
 
+from exporters.dataset import Dataset
 from exporters.receipt import Counts
 
 NAME = "README.md"
 
 _SHOWN = 20
-_ONE_ROW = {
-    "sft": "One row is one run that may be imitated: what was asked, and a response that the verdict accepts.",
-    "rag": "One row is one run that may be looked up and quoted, with the category of its verdict.",
-    "preference": "One row is one pair of runs of the same task: `chosen` was accepted, `rejected` was judged worse.",
-}
 
 
 def render(
     *,
-    dataset: str,
+    dataset: Dataset,
     schema: pa.Schema,
     counts: Counts,
     policy: dict[str, object],
@@ -36,18 +32,18 @@ def render(
         "configs:",
         "- config_name: default",
         "  data_files:",
-        "  - split: train",
-        "    path: data/train-*",
+        *(line for split in counts.splits or ("train",) for line in _split(split)),
         "dataset_info:",
         "  features:",
         *_features(schema, "  "),
         "---",
         "",
-        f"# {dataset}",
+        f"# {dataset.name}",
         "",
-        _ONE_ROW[dataset],
+        dataset.one_row,
         "",
         f"{counts.considered} records were considered: {counts.exported} are here, {counts.quarantined} are not.",
+        *_held_out(counts),
         *_reasons(counts),
         "",
         f"Snapshot `{snapshot}` ({vector}), views `{views[:12]}`, under the policy",
@@ -63,6 +59,16 @@ def render(
         "",
     ]
     return "\n".join(lines)
+
+
+def _split(name: str) -> tuple[str, str]:
+    return f"  - split: {name}", f"    path: data/{name}-*"
+
+
+def _held_out(counts: Counts) -> list[str]:
+    if counts.splits is None:
+        return []
+    return ["", " and ".join(f"{rows} rows are for {split}" for split, rows in counts.splits.items()) + "."]
 
 
 def _reasons(counts: Counts) -> list[str]:

@@ -18,35 +18,26 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from exporters import card, receipt
-from exporters.datasets import (
-    DATASETS,
-    EVIDENT,
-    KEY,
-    ONLY_TURNS,
-    SHAPES,
-    FirewallBreach,
-    Rows,
-    allowed_categories,
-    check,
-    repeated_ids,
-    shape_named,
-)
-from exporters.formats import FILE_BYTES, SLICE_ROWS, File, Writer, library_versions, sliced
+from exporters.dataset import KEY, SPLIT, Dataset, Rows
+from exporters.datasets import DATASETS, dataset_named
+from exporters.faults import FirewallBreach, check, repeated_ids
+from exporters.formats import FILE_BYTES, SLICE_ROWS, File, Writer, library_versions, sliced, takes_lines
 from exporters.places import Place, address, appearing, fetched, refuse_taken
 from exporters.receipt import Counts, Receipt
+from exporters.rendering import render
 from lake import Lake, LakeError, Snapshot
 from lake.errors import UsageError
 from views.connect import connect, digest, dumps, loads, needed, sources
 from views.policy import Policy
 
 RECEIPT_FORMAT = 1
+TRAIN, VALIDATION = "train", "validation"
 # The engine's share of the 2 GiB that an export may take; a row group, a few slices and the libraries are the rest.
 MEMORY_LIMIT = "1400MiB"
-# Evidence, uncompressed, that one pass goes through; a text stands in a pair of its task as often as five times.
-BLOCK_BYTES = {"sft": 1 << 30, "rag": 1 << 30, "preference": 1 << 28}
 
 _PAIRS = "pair_candidates"
 
@@ -57,9 +48,11 @@ Progress = Callable[[int, int | None], None]
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How to export. `at` is any reference to a snapshot; without it the current state is pinned.
 
-    `shape` is one of `exporters.datasets.SHAPES`, by default the dataset's first. Without `provenance` a row is its id
-    and what a trainer reads. `views` is the digest of older SQL that the lake keeps. A file is closed once it holds
-    `file_bytes` of text. A dry run does all the work and writes nothing, neither files nor to the lake.
+    `shape` is one that the dataset offers, by default its first. Without `provenance` a row is its id and what a
+    trainer reads. `val` is the share of rows that goes into a split of its own, `validation`: by the hash of `seed` and
+    of what the row's task says, so a row stays on its side as the lake grows, and copies are on the same one. `views`
+    is the digest of older SQL that the lake keeps. A file is closed once it holds `file_bytes` of text. A dry run does
+    all the work and writes nothing, neither files nor to the lake.
     """
 
     at: str | None = None
@@ -67,9 +60,15 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     shape: str | None = None
     provenance: bool = True
     policy: Policy = Policy()
+    val: float = 0.0
+    seed: int = 0
     views: str | None = None
     file_bytes: int = FILE_BYTES
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val < 1:
+            raise UsageError(f"the share for validation cannot be {self.val}", "name one of at least 0, and below 1")
 
 
 class OffBalance(LakeError):
@@ -107,7 +106,8 @@ def export(
     UnknownRef; after any of them there is nothing at `out`.
     """
     options = options or Options()
-    [made] = _export(lake, {dataset: (shape_named(dataset, options.shape), Path())}, out, options, progress)
+    named = dataset_named(dataset)
+    [made] = _export(lake, {dataset: (named.shape_named(options.shape), Path())}, out, options, progress)
     return made
 
 
@@ -119,13 +119,13 @@ def export_all(
     A `shape` is for the datasets that have it, and one of them must; the others take their first. Else as `export`.
     """
     options = options or Options()
-    if options.shape is not None and not any(options.shape in SHAPES[dataset] for dataset in DATASETS):
-        shapes = dict.fromkeys(shape for dataset in DATASETS for shape in SHAPES[dataset])
+    shapes = dict.fromkeys(shape for dataset in DATASETS.values() for shape in dataset.offered)
+    if options.shape is not None and options.shape not in shapes:
         raise UsageError(f"no dataset has the shape {options.shape!r}", f"the shapes are {', '.join(shapes)}")
     datasets = {}
-    for dataset in DATASETS:
-        shape = options.shape if options.shape in SHAPES[dataset] else None
-        datasets[dataset] = (shape_named(dataset, shape), Path(dataset))
+    for name, dataset in DATASETS.items():
+        shape = options.shape if options.shape in dataset.offered else None
+        datasets[name] = (dataset.shape_named(shape), Path(name))
     return _export(lake, datasets, out, options, progress)
 
 
@@ -191,7 +191,7 @@ def _is_intact(path: Path, file: File) -> bool:
 class _Plan(msgspec.Struct, frozen=True):
     """All that the bytes of an export depend on, besides its snapshot."""
 
-    dataset: str
+    dataset: Dataset
     shape: str
     options: Options
     sql: Mapping[str, str]
@@ -202,9 +202,11 @@ def _plan_of(lake: Lake, said: Receipt) -> _Plan:
         format=said.format,
         provenance=said.provenance,
         policy=msgspec.convert(said.policy, Policy),
+        val=said.val,
+        seed=said.seed,
         file_bytes=said.file_bytes,
     )
-    return _Plan(said.dataset, said.shape, options, loads(lake.get_object(said.views)))
+    return _Plan(dataset_named(said.dataset), said.shape, options, loads(lake.get_object(said.views)))
 
 
 def _export(
@@ -215,7 +217,7 @@ def _export(
     if options.dry_run:
         snapshot = lake.snapshot(options.at)
         snapshot.prove()
-        plans = (_Plan(name, shape, options, sql) for name, (shape, _) in datasets.items())
+        plans = (_Plan(dataset_named(name), shape, options, sql) for name, (shape, _) in datasets.items())
         return tuple(_build(snapshot, plan, None, progress) for plan in plans)
     snapshot = lake.pin(options.at)
     snapshot.prove()
@@ -225,7 +227,7 @@ def _export(
         for name, (shape, place) in datasets.items():
             since = time.monotonic()
             (scratch / place).mkdir(exist_ok=True)
-            made.append(_build(snapshot, _Plan(name, shape, options, sql), scratch / place, progress))
+            made.append(_build(snapshot, _Plan(dataset_named(name), shape, options, sql), scratch / place, progress))
             took.append(time.monotonic() - since)
     for (name, (_, place)), one, seconds in zip(datasets.items(), made, took, strict=True):
         _record(lake, name, address(out, *place.parts), one, seconds)
@@ -234,20 +236,22 @@ def _export(
 
 def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progress | None) -> Receipt:
     """Everything of one export but its publication. Without a folder nothing is written; the receipt is the same."""
-    options, dataset = plan.options, plan.dataset
+    options, dataset = plan.options, plan.dataset.name
     relations = _Relations(snapshot, plan)
     try:
-        rows, schema, files, keys = _write_rows(relations, plan, folder, progress)
+        schema, files, keys, splits = _write_rows(relations, plan, folder, progress)
         _refuse_repeats(dataset, keys["id"])
-        counts = relations.close_books(rows, keys)
+        counts = relations.close_books(keys)
         versions = {"lake": receipt.lake_version(), **relations.versions(), **library_versions(options.format)}
     finally:
         relations.close()
+    if options.val:
+        counts = msgspec.structs.replace(counts, splits=splits)
     policy = msgspec.json.decode(options.policy.to_json())
     tables = {kind: pin.version for kind, pin in snapshot.tables.items()}
     rules = digest(plan.sql)
     text = card.render(
-        dataset=dataset,
+        dataset=plan.dataset,
         schema=schema,
         counts=counts,
         policy=policy,
@@ -266,6 +270,8 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         format=options.format,
         shape=plan.shape,
         provenance=options.provenance,
+        val=options.val,
+        seed=options.seed,
         file_bytes=options.file_bytes,
         counts=counts,
         files=(*files, _put(folder, card.NAME, text.encode())),
@@ -277,23 +283,31 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
 
 def _write_rows(
     relations: "_Relations", plan: _Plan, folder: Path | None, progress: Progress | None
-) -> tuple[Rows, pa.Schema, tuple[File, ...], dict[str, np.ndarray]]:
+) -> tuple[pa.Schema, tuple[File, ...], dict[str, np.ndarray], dict[str, int]]:
     rows = relations.rows()
     given, batches = relations.stream(rows)
     schema = rows.schema(given)
     keys: dict[str, list[np.ndarray]] = {name: [] for name in rows.keys}
-    done = 0
-    with Writer(folder, plan.options.format, schema, file_bytes=plan.options.file_bytes) as writer:
+    done = dict.fromkeys((TRAIN, VALIDATION) if plan.options.val else (TRAIN,), 0)
+    with Writer(folder, plan.options.format, schema, splits=tuple(done), file_bytes=plan.options.file_bytes) as writer:
         for part in sliced(check(rows, batches)):
             for name, values in keys.items():
                 values.append(np.array(part.column(f"{KEY}{name}")))
-            writer.write(part)
-            done += len(part)
+            for split in done:
+                rows_of = part if len(done) == 1 else part.filter(_of_split(part, split))
+                if len(rows_of):
+                    writer.write(rows_of, split)
+                    done[split] += len(rows_of)
             if progress is not None:
-                progress(done, None)
+                progress(sum(done.values()), None)
         files = writer.finish()
     whole = {name: np.concatenate([np.empty(0, np.uint64), *values]) for name, values in keys.items()}
-    return rows, schema, files, whole
+    return schema, files, whole, done
+
+
+def _of_split(part: pa.RecordBatch, split: str) -> pa.Array:
+    held_out = part.column(SPLIT)
+    return held_out if split == VALIDATION else pc.invert(held_out)
 
 
 def _refuse_repeats(dataset: str, ids: np.ndarray) -> None:
@@ -309,7 +323,7 @@ class _Relations:
 
     def __init__(self, snapshot: Snapshot, plan: _Plan) -> None:
         self._plan = plan
-        sql = needed(f"{plan.dataset} considered quarantine evidence", plan.sql)
+        sql = needed(f"{plan.dataset.name} considered quarantine evidence", plan.sql)
         self._snapshot = snapshot
         self._sql = sql
         self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)
@@ -323,18 +337,19 @@ class _Relations:
 
     def rows(self) -> Rows:
         """What a row of this export is. Conversations decide it: columns hold those that are roles and texts alone."""
-        options, dataset = self._plan.options, self._plan.dataset
-        shape = self._plan.shape
-        if (dataset, shape) == ("sft", "conversational") and self._has_conversations():
-            [(only_turns,)] = self._con.execute(ONLY_TURNS).fetchall()
-            shape = shape if only_turns else "free-form"
-        allowed = allowed_categories(
-            dataset, include_partial=options.policy.include_partial, include_review=options.policy.include_review
-        )
-        return Rows(dataset, shape, options.provenance, allowed)
+        options, dataset, shape = self._plan.options, self._plan.dataset, self._plan.shape
+        made = dataset.shapes[shape]
+        if made.fits is not None and made.otherwise is not None and self._has_conversations():
+            [(fits,)] = self._con.execute(made.fits).fetchall()
+            shape = shape if fits else made.otherwise
+        return Rows(dataset, shape, options.provenance, options.policy, options.val, options.seed)
 
     def _has_conversations(self) -> bool:
         return bool(self._con.execute("select 1 from events.evidence where messages is not null limit 1").fetchall())
+
+    @property
+    def _lines(self) -> bool:
+        return takes_lines(self._plan.options.format)
 
     def stream(self, rows: Rows) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The rows in their order: their schema, and the batches as they come.
@@ -342,14 +357,19 @@ class _Relations:
         Sorting and joining long texts beyond what memory holds costs more than reading them again, so a large lake is
         gone through in ranges of task ids, one after the other.
         """
-        if rows.dataset == "preference" and _PAIRS in self._sql:
+        if rows.dataset.pairs and _PAIRS in self._sql:
             # Which pairs there are is asked for each range and twice for the accounts, so it is worked out once.
             self._con.execute(f"alter view {_PAIRS} rename to asked_{_PAIRS}")
             self._con.execute(f"create table {_PAIRS} as select * from asked_{_PAIRS}")
-        ranges = self._ranges(BLOCK_BYTES[rows.dataset])
+        ranges = self._ranges(rows.dataset.block_bytes)
         readers = (self._read(rows, after, upto) for after, upto in pairwise(ranges))
         first = next(readers)
-        return first.schema, chain(first, chain.from_iterable(readers))
+        batches = chain(first, chain.from_iterable(readers))
+        if rows.made.render is None:
+            return first.schema, batches
+        rendered = (render(rows, batch, lines=self._lines) for batch in batches)
+        empty = render(rows, first.schema.empty_table().combine_chunks().to_batches()[0], lines=self._lines)
+        return empty.schema, rendered
 
     def _read(self, rows: Rows, after: str | None, upto: str | None) -> pa.RecordBatchReader:
         within = ["true"]
@@ -357,7 +377,7 @@ class _Relations:
             if bound is not None:
                 self._con.execute(f"set variable {name} = ?", [bound])
                 within.append(f"task_id {sign} getvariable('{name}')")
-        lines = self._plan.options.format != "parquet"
+        lines = self._lines and rows.made.render is None
         return self._con.sql(rows.query(lines=lines, within=" and ".join(within))).to_arrow_reader(SLICE_ROWS)
 
     def _ranges(self, block_bytes: int) -> list[str | None]:
@@ -373,13 +393,13 @@ class _Relations:
         tasks = self._con.execute(_LAST_TASKS, [blocks]).fetchall()
         return [None, *dict.fromkeys(task for (task,) in tasks[:-1]), None]
 
-    def close_books(self, rows: Rows, keys: Mapping[str, np.ndarray]) -> Counts:
+    def close_books(self, keys: Mapping[str, np.ndarray]) -> Counts:
         """Set what was written against what was considered and what is in quarantine, record by record.
 
         The written side are the keys of the rows that were written, not another look at the view. Raises OffBalance.
         """
-        dataset = rows.dataset
-        self._con.register("exported", pa.table({name: keys[name] for name in rows.keys}))
+        dataset = self._plan.dataset.name
+        self._con.register("exported", pa.table(dict(keys)))
         tally = self._con.execute(_TALLY, [dataset, dataset]).fetchall()
         off = [
             (considered, exported, held, number)
@@ -388,13 +408,12 @@ class _Relations:
         ]
         if off:
             raise _off_balance(dataset, off)
-        for name, evident in EVIDENT.items():
-            if name in keys:
-                self._refuse_unfounded(dataset, name, evident)
+        for name, (_, evident) in self._plan.dataset.claims.items():
+            self._refuse_unfounded(dataset, name, evident)
         reasons = {reason: number for _, _, held, reason, number in tally if held}
         exported = sum(number for _, written, _, _, number in tally if written)
         quarantined = sum(reasons.values())
-        without = self._tasks() - len(np.unique(keys["task"])) if dataset == "preference" else None
+        without = self._tasks() - len(np.unique(keys["task"])) if self._plan.dataset.pairs else None
         return Counts(exported + quarantined, exported, quarantined, dict(sorted(reasons.items())), without)
 
     def _tasks(self) -> int:
@@ -479,9 +498,10 @@ def _off_balance(dataset: str, off: Iterable[tuple[int, int, int, int]]) -> OffB
 def _command(plan: _Plan, snapshot: str, rules: str) -> str:
     """The command that makes the export again, as a user would type it."""
     options, policy, default = plan.options, plan.options.policy, Policy()
-    words = [f"lake export {plan.dataset} FOLDER --at {snapshot} --views {rules} --format {options.format}"]
-    words += [f"--shape {plan.shape}"] * (plan.shape != SHAPES[plan.dataset][0])
+    words = [f"lake export {plan.dataset.name} FOLDER --at {snapshot} --views {rules} --format {options.format}"]
+    words += [f"--shape {plan.shape}"] * (plan.shape != plan.dataset.offered[0])
     words += ["--no-provenance"] * (not options.provenance)
+    words += [f"--val {options.val} --seed {options.seed}"] * bool(options.val)
     words += ["--include-partial"] * policy.include_partial
     words += ["--include-review"] * policy.include_review
     words += [f"--pairs-per-task {policy.pairs_per_task}"] * (policy.pairs_per_task != default.pairs_per_task)

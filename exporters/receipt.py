@@ -18,13 +18,17 @@ DISTRIBUTION = "evidence-lake"
 
 
 class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows by what became of them: considered = exported + quarantined. `tasks_without_pair` only for preference."""
+    """Rows by what became of them: considered = exported + quarantined.
+
+    `tasks_without_pair` is there for pairs alone, `splits` where rows are held out: how many rows each split has.
+    """
 
     considered: int
     exported: int
     quarantined: int
     reasons: dict[str, int]
     tasks_without_pair: int | None = None
+    splits: dict[str, int] | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +47,8 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     counts: Counts
     files: tuple[File, ...]
     versions: dict[str, str]
+    val: float = 0.0
+    seed: int = 0
 
     @property
     def rows(self) -> int:

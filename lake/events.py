@@ -37,6 +37,7 @@ ROLES = (
 )
 CATEGORIES = ("accepted", "partially_accepted", "rejected", "needs_human_review")
 RETRACTION_TARGETS = ("event", "run", "task", "source")
+SECTION_TYPES = ("prose", "instruction", "preference")
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 SOURCE = pa.struct(
@@ -54,7 +55,9 @@ class Kind:
 
     `columns` are the kind's own, a non-nullable one must be given and, if text, not blank. `enums` lists the values
     that a column may take, `json` the columns that hold JSON text. A `ledger` describes the lake itself and is no part
-    of a snapshot. `placed` kinds are facts about a place in a file, so the place is part of what they say.
+    of a snapshot. `placed` kinds are facts about a place in a file, so the place is part of what they say. `optional`
+    kinds came later than the first lakes, and are no part of a snapshot before they are used: what is pinned again
+    after an upgrade has the id that it had.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Kind:
     json: tuple[str, ...]
     ledger: bool = False
     placed: bool = False
+    optional: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -164,6 +168,71 @@ KINDS: dict[str, Kind] = {
             json=("extra",),
         ),
         Kind(
+            "annotations",
+            "one finding of one version of an annotator on one event",
+            pa.schema(
+                [
+                    _text("target", required=True),
+                    _text("run_id"),
+                    _text("task_id"),
+                    _text("annotator", required=True),
+                    _text("annotator_version", required=True),
+                    _text("label"),
+                    pa.field("value", pa.float64()),
+                    _text("spans"),
+                    _text("against"),
+                    _text("extra"),
+                ]
+            ),
+            enums={},
+            json=("spans", "extra"),
+            optional=True,
+        ),
+        Kind(
+            "prompts",
+            "one prompt, or its place in a pool",
+            pa.schema(
+                [
+                    _text("prompt_id", required=True),
+                    _text("text", required=True),
+                    _text("messages"),
+                    _text("domain"),
+                    _text("language"),
+                    _text("split"),
+                    _text("pool"),
+                    _text("extra"),
+                ]
+            ),
+            enums={},
+            json=("messages", "extra"),
+            optional=True,
+        ),
+        Kind(
+            "replay",
+            "one sighting of a section of a training document",
+            pa.schema(
+                [
+                    _text("section_id", required=True),
+                    _text("section_type", required=True),
+                    _text("content", required=True),
+                    pa.field("content_bytes", pa.int64()),
+                    _text("document"),
+                    _text("training_run"),
+                    pa.field("weight", pa.float64()),
+                    pa.field("auto_mined", pa.bool_()),
+                    _text("judge_name"),
+                    pa.field("judge_score_chosen", pa.float64()),
+                    pa.field("judge_score_rejected", pa.float64()),
+                    pa.field("mined_at", TIMESTAMP),
+                    pa.field("mined_run_id", pa.int64()),
+                    _text("extra"),
+                ]
+            ),
+            enums={"section_type": SECTION_TYPES},
+            json=("extra",),
+            optional=True,
+        ),
+        Kind(
             "retractions",
             "one withdrawal of events, by event, run, task or source",
             pa.schema(
@@ -235,7 +304,7 @@ KINDS: dict[str, Kind] = {
 
 # Dependent before depended-on: a pin reads versions in this order, so no pinned score lacks its evidence and no pinned
 # fact its withdrawal, although tables commit one by one.
-PIN_ORDER = ("rejects", "scores", "evidence", "tasks", "retractions")
+PIN_ORDER = ("rejects", "annotations", "scores", "evidence", "replay", "prompts", "tasks", "retractions")
 
 
 def kind_named(name: str) -> Kind:
@@ -555,6 +624,8 @@ def _said(column: pa.Array) -> pa.Array:
     """A column as text that stays the same under every version of every library."""
     if pa.types.is_string(column.type):
         return column
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.int64()).cast(pa.string())
     if pa.types.is_floating(column.type):
         bits = np.asarray(pc.fill_null(column, 0.0)).view(np.int64)
         return pc.if_else(pc.is_valid(column), pa.array(bits).cast(pa.string()), None)

@@ -237,8 +237,9 @@ class Lake:
         yield from examine(self._store, self._logs, deep=deep).faults
 
     def _at(self, versions: dict[str, int]) -> Snapshot:
-        pins = {kind: self._logs[kind].head(versions.get(kind)).pin() for kind in PIN_ORDER}
-        for kind in versions:
+        heads = {kind: self._logs[kind].head(versions.get(kind)) for kind in PIN_ORDER}
+        pins = {kind: head.pin() for kind, head in heads.items() if head.version or not KINDS[kind].optional}
+        for kind in versions.keys() & pins.keys():
             check_readable(self._store, self._logs[kind], pins[kind])
         return Snapshot(self._store, manifest_of(pins))
 

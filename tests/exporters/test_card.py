@@ -1,6 +1,7 @@
 import pyarrow as pa
 
 from exporters.card import render
+from exporters.datasets import DATASETS
 from exporters.receipt import Counts
 
 SCHEMA = pa.schema(
@@ -18,7 +19,7 @@ SCHEMA = pa.schema(
 
 def card(**more):
     given = {
-        "dataset": "preference",
+        "dataset": DATASETS["preference"],
         "schema": SCHEMA,
         "counts": Counts(9, 4, 5, {"self_pairing": 2, "empty_content": 3}, 7),
         "policy": {"include_partial": True, "include_review": False, "precedence": ["human"], "known_files": None},
@@ -97,6 +98,6 @@ def test_a_long_list_in_a_policy_is_counted():
 
 def test_nothing_refused_needs_no_table():
     """Without a refusal there is no table of reasons, and without pairs no word of them."""
-    text = card(dataset="sft", counts=Counts(4, 4, 0, {}))
+    text = card(dataset=DATASETS["sft"], counts=Counts(4, 4, 0, {}))
     assert "not here because" not in text
     assert "have no pair" not in text

@@ -5,27 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.datasets import (
-    RAG_NEVER,
-    ROLES,
-    SFT_NEVER,
-    SHAPES,
-    FirewallBreach,
-    Rows,
-    allowed_categories,
-    check,
-    conversation_fault,
-    repeated_ids,
-    shape_named,
-)
+from exporters.dataset import Rows
+from exporters.datasets import DATASETS, dataset_named, rag, sft
+from exporters.faults import ROLES, FirewallBreach, check, conversation_fault, repeated_ids
 from lake.errors import UsageError
 from lake.events import CATEGORIES
+from views.policy import Policy
 
 SHA = "0" * 64
 SOURCE = pa.struct([("file", pa.string()), ("line", pa.int64()), ("sha256", pa.string())])
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 TYPES = {"provenance": SOURCE, "messages": TURNS}
-ALLOWED = frozenset({"accepted"})
 CHAT = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer"}]
 
 
@@ -33,13 +23,13 @@ def source(**more: object) -> dict[str, object]:
     return {"file": "f", "line": 1, "sha256": SHA, **more}
 
 
-def sft(**more: object) -> dict[str, object]:
+def sft_row(**more: object) -> dict[str, object]:
     """A row of sft without fault, but for what is given."""
     row = {"id": "sft-1", "task_id": "t", "category": "accepted", "source_run_id": "r", "event_id": "e"}
     return {**row, "score_event_id": "s", "provenance": source(), "messages": CHAT, **more}
 
 
-def rag(**more: object) -> dict[str, object]:
+def rag_row(**more: object) -> dict[str, object]:
     row = {"id": "rag-1", "task_id": "t", "source_category": "accepted", "source_run_id": "r", "event_id": "e"}
     return {**row, "score_event_id": "s", "provenance": source(), "content": "known", **more}
 
@@ -64,16 +54,16 @@ def refusal(rows: Rows, *given: dict[str, object], types: dict[str, pa.DataType]
     return None
 
 
-SFT = Rows("sft", "conversational", True, ALLOWED)
-RAG = Rows("rag", "document", True, frozenset({"accepted", "partially_accepted"}))
-PAIRS = Rows("preference", "plain", True, frozenset({"rejected"}))
+SFT = Rows(DATASETS["sft"], "conversational", True, Policy())
+RAG = Rows(DATASETS["rag"], "document", True, Policy())
+PAIRS = Rows(DATASETS["preference"], "plain", True, Policy())
 PAIR_TYPES = {"provenance": pa.struct([("chosen", SOURCE), ("rejected", SOURCE)])}
 
 
 def test_rows_without_fault_pass():
     """Rows that are as their dataset wants them go through unchanged."""
-    assert refusal(SFT, sft()) is None
-    assert refusal(RAG, rag()) is None
+    assert refusal(SFT, sft_row()) is None
+    assert refusal(RAG, rag_row()) is None
     assert refusal(PAIRS, pair(), types=PAIR_TYPES) is None
 
 
@@ -107,7 +97,7 @@ def test_rows_without_fault_pass():
 )
 def test_a_bad_row_of_sft_is_refused(more, why):
     """Each rule of sft refuses a row that breaks it, names the row, and says why."""
-    breach = refusal(SFT, sft(), sft(**{"id": "sft-2", **more}))
+    breach = refusal(SFT, sft_row(), sft_row(**{"id": "sft-2", **more}))
     assert [(bad.row, bad.why) for bad in breach.rows] == [(2, why)]
     assert why in breach.message
     assert "nothing was written" in breach.message
@@ -124,7 +114,7 @@ def test_a_bad_row_of_sft_is_refused(more, why):
 )
 def test_a_bad_row_of_rag_is_refused(more, why):
     """Each rule of rag refuses a row that breaks it."""
-    assert [bad.why for bad in refusal(RAG, rag(**more)).rows] == [why]
+    assert [bad.why for bad in refusal(RAG, rag_row(**more)).rows] == [why]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +138,7 @@ def test_a_bad_pair_is_refused(more, why):
 
 def test_conversational_pairs_are_held_to_the_same_rules():
     """A pair of conversations is compared by its last texts, and its prompt ends with the user."""
-    shape = Rows("preference", "conversational", True, frozenset())
+    shape = Rows(DATASETS["preference"], "conversational", True, Policy())
     types = {**PAIR_TYPES, "prompt": TURNS, "chosen": TURNS, "rejected": TURNS}
 
     def said(prompt: str, chosen: str, rejected: str) -> dict[str, object]:
@@ -163,8 +153,8 @@ def test_conversational_pairs_are_held_to_the_same_rules():
 
 def test_instruction_rows_need_a_context_that_may_be_empty():
     """The instruction shape refuses a missing context, not an empty one."""
-    rows = Rows("sft", "instruction", True, ALLOWED)
-    base = {key: value for key, value in sft().items() if key != "messages"}
+    rows = Rows(DATASETS["sft"], "instruction", True, Policy())
+    base = {key: value for key, value in sft_row().items() if key != "messages"}
     fields = {"instruction": "i", "context": "", "response": "r"}
     assert refusal(rows, {**base, **fields}) is None
     types = {"provenance": SOURCE, "context": pa.string()}
@@ -174,7 +164,7 @@ def test_instruction_rows_need_a_context_that_may_be_empty():
 
 def test_every_bad_row_is_counted_and_the_first_are_named():
     """A breach names the first row and counts the others; the tenth and later ones are only counted."""
-    breach = refusal(SFT, *(sft(id=f"sft-{number}", category="rejected") for number in range(20)))
+    breach = refusal(SFT, *(sft_row(id=f"sft-{number}", category="rejected") for number in range(20)))
     assert "row 1 (sft-0)" in breach.message
     assert "(and 19 more)" in breach.message
     assert len(breach.rows) == 10
@@ -184,7 +174,7 @@ def test_rows_are_numbered_across_batches():
     """A row's number is its place in the export, whichever batch it comes in."""
     batches = [
         pa.record_batch({name: pa.array([row[name]], TYPES.get(name)) for name in row})
-        for row in (sft(), sft(), sft(category="rejected"))
+        for row in (sft_row(), sft_row(), sft_row(category="rejected"))
     ]
     with pytest.raises(FirewallBreach) as breach:
         list(check(SFT, batches))
@@ -195,35 +185,40 @@ def test_rows_are_numbered_across_batches():
 @pytest.mark.parametrize("review", [False, True])
 def test_no_policy_allows_what_must_never_be(partial, review):
     """Whatever the policy, sft and rag allow none of the categories that they must never hold."""
-    options = {"include_partial": partial, "include_review": review}
-    assert not allowed_categories("sft", **options) & SFT_NEVER
-    assert not allowed_categories("rag", **options) & RAG_NEVER
-    assert ("partially_accepted" in allowed_categories("sft", **options)) == partial
-    assert ("needs_human_review" in allowed_categories("rag", **options)) == review
+    policy = Policy(include_partial=partial, include_review=review)
+    assert not sft.allowed(policy) & sft.NEVER
+    assert not rag.allowed(policy) & rag.NEVER
+    assert ("partially_accepted" in sft.allowed(policy)) == partial
+    assert ("needs_human_review" in rag.allowed(policy)) == review
 
 
 def test_the_sets_of_what_must_never_be_only_grow():
     """The categories that no training set may hold are at least those of the first day."""
-    assert {"rejected", "needs_human_review"} <= SFT_NEVER
-    assert "rejected" in RAG_NEVER
-    assert SFT_NEVER | {"accepted", "partially_accepted"} == set(CATEGORIES)
+    assert {"rejected", "needs_human_review"} <= sft.NEVER
+    assert "rejected" in rag.NEVER
+    assert sft.NEVER | {"accepted", "partially_accepted"} == set(CATEGORIES)
 
 
-def test_even_an_allowed_category_is_refused_if_it_must_never_be():
+def test_even_an_allowed_category_is_refused_if_it_must_never_be(monkeypatch):
     """The second layer does not trust its own caller: rejected is refused although it is called allowed."""
-    rows = Rows("sft", "conversational", True, frozenset(CATEGORIES))
-    assert "rejected" in refusal(rows, sft(category="rejected")).message
+    monkeypatch.setattr(sft, "allowed", lambda policy: frozenset(CATEGORIES))
+    assert "rejected" in refusal(SFT, sft_row(category="rejected")).message
 
 
 def test_shapes_are_named_or_refused():
     """A dataset's first shape is its own; another's, or none's, is refused by name."""
-    assert {dataset: shape_named(dataset, None) for dataset in SHAPES} == {
-        dataset: shapes[0] for dataset, shapes in SHAPES.items()
-    }
+    for name, dataset in DATASETS.items():
+        assert dataset_named(name).shape_named(None) == next(iter(dataset.shapes))
+        for shape in dataset.shapes:
+            if shape in dataset.offered:
+                assert dataset.shape_named(shape) == shape
+            else:
+                with pytest.raises(UsageError, match=f"{name} has no shape"):
+                    dataset.shape_named(shape)
     with pytest.raises(UsageError, match="rag has no shape 'plain'"):
-        shape_named("rag", "plain")
-    with pytest.raises(UsageError, match="no dataset named 'kto'"):
-        shape_named("kto", None)
+        DATASETS["rag"].shape_named("plain")
+    with pytest.raises(UsageError, match="no dataset named 'none'"):
+        dataset_named("none")
 
 
 def test_repeated_ids_are_counted():
@@ -250,9 +245,9 @@ def is_conversation(value: object) -> bool:
 def test_columns_are_judged_as_rows_are(conversations, offset):
     """The check by columns agrees with a check of each row in plain Python, also on sliced memory."""
     given_rows = [
-        sft(id=f"sft-{number}", messages=value) for number, value in enumerate([CHAT] * offset + conversations)
+        sft_row(id=f"sft-{number}", messages=value) for number, value in enumerate([CHAT] * offset + conversations)
     ]
-    batch = pa.record_batch({name: pa.array([row[name] for row in given_rows], TYPES.get(name)) for name in sft()})
+    batch = pa.record_batch({name: pa.array([row[name] for row in given_rows], TYPES.get(name)) for name in sft_row()})
     bad = [number for number, value in enumerate(conversations, 1) if not is_conversation(value)]
     try:
         list(check(SFT, [batch.slice(offset)]))
@@ -293,8 +288,8 @@ def test_a_free_form_conversation_may_call_tools():
 
 def test_free_form_rows_are_checked_too():
     """A row of JSON conversations is refused like any other."""
-    rows = Rows("sft", "free-form", True, ALLOWED)
+    rows = Rows(DATASETS["sft"], "free-form", True, Policy())
     types = {"provenance": SOURCE, "messages": pa.string()}
-    assert refusal(rows, sft(messages=json.dumps(CHAT)), types=types) is None
-    breach = refusal(rows, sft(messages=json.dumps(CHAT)), sft(messages=json.dumps(CHAT[:1])), types=types)
+    assert refusal(rows, sft_row(messages=json.dumps(CHAT)), types=types) is None
+    breach = refusal(rows, sft_row(messages=json.dumps(CHAT)), sft_row(messages=json.dumps(CHAT[:1])), types=types)
     assert [bad.row for bad in breach.rows] == [2]

@@ -154,7 +154,9 @@ def test_an_export_is_the_same_bytes_again(own, tmp_path):
 def test_a_large_lake_gives_the_same_bytes_in_pieces(exports, filled, tmp_path, monkeypatch):
     """An export that goes through the tasks range by range is byte for byte the one that takes them at once."""
     folder, made = exports
-    monkeypatch.setattr(sys.modules[Options.__module__], "BLOCK_BYTES", dict.fromkeys(made, 500))
+    relations = sys.modules[Options.__module__]._Relations
+    ranges = relations._ranges
+    monkeypatch.setattr(relations, "_ranges", lambda self, block_bytes: ranges(self, 500))
     assert {one.dataset: one for one in export_all(filled, tmp_path / "out")} == made
     assert contents(tmp_path / "out") == contents(folder)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from exporters.datasets import FirewallBreach
 from exporters.export import OffBalance, Options, export
+from exporters.faults import FirewallBreach
 from tests.exporters.conftest import run, verdict
 from views.connect import dumps, sources
 

@@ -506,4 +506,5 @@ def test_kinds_are_consistent():
             assert kind.columns.field(name).type == pa.string()
         assert kind.one_row
     assert sorted(PIN_ORDER) == sorted(name for name, kind in KINDS.items() if not kind.ledger)
-    assert [PIN_ORDER.index(kind) for kind in ("scores", "evidence", "retractions")] == [1, 2, 4]
+    places = [PIN_ORDER.index(kind) for kind in ("annotations", "scores", "evidence", "tasks", "retractions")]
+    assert places == sorted(places)

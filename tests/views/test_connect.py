@@ -104,7 +104,7 @@ def test_other_rules_replace_the_installed_ones(tmp_path):
 def test_only_what_a_query_needs_is_opened(tmp_path):
     """The sources that a query needs are enough for it, and hold nothing that it has no use for."""
     found = needed("select count(*) from sft")
-    assert {"sft", "checks", "evidence", "strip"} <= found.keys() < sources().keys()
+    assert {"sft", "sft_checks", "evidence", "strip"} <= found.keys() < sources().keys()
     assert "preference" not in found
     assert connect(world.make(tmp_path), sql=found).execute("select count(*) from sft").fetchone() == (0,)
     assert needed("select 1") == {}

@@ -8,8 +8,8 @@ select
     run_id,
     event_id,
     score_event_id
-from checks
+from preference_checks
 where
     record_type = 'event'
     and category in ('accepted', 'partially_accepted', 'rejected')
-    and preference_errors = ''
+    and errors = ''

@@ -12,8 +12,8 @@ select
     source as provenance,
     event_id,
     score_event_id
-from checks
+from rag_checks
 where
     record_type = 'event'
     and category in ('accepted', 'partially_accepted', 'needs_human_review')
-    and rag_errors = ''
+    and errors = ''

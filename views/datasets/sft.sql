@@ -16,9 +16,9 @@ select
     record.source as provenance,
     record.event_id,
     record.score_event_id
-from checks as record
+from sft_checks as record
 left join task_prompts as task on record.task_id = task.task_id
 where
     record.record_type = 'event'
     and record.category in ('accepted', 'partially_accepted')
-    and record.sft_errors = ''
+    and record.errors = ''

@@ -23,6 +23,7 @@ select
     messages,
     tools,
     is_chat,
+    extra,
     case when strip(prompt) <> '' then prompt when strip(request) <> '' then request end as own_prompt,
     concat('Task: ', task_id, ' · file=' || list_first(source_files)) as task_line,
     case when stripped_text <> '' then text else coalesce(reply, '') end as response,
