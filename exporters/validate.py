@@ -1,53 +1,51 @@
 """Checks a folder of training rows, ours or anybody's: every row of every file, and the receipt where there is one.
 
-The shapes are those that trainers take: `messages`; `prompt`, `chosen`, `rejected`; `prompt`, `completion`;
-`instruction`, `response`; `content`; `text`. A side of a prompt or a pair is a text or a list of turns. Which shape a
-folder has, its first row says; every other row must keep to it.
+Which shape a folder has, its receipt says, or whoever asks, or else its first row; every other row must keep to it.
 
-Not here: whether the rows are those of a snapshot (`export.verify` rebuilds them), nor any mending.
+Not here: what a row of a shape is (`shapes`), how files are read (`reading`), whether the rows are those of a snapshot
+(`export.verify` rebuilds them), nor any mending.
 """
 
-import gzip
-import io
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import zstandard
 
 from exporters import receipt
-from exporters.datasets import ROLES
 from exporters.export import mismatches
+from exporters.json_texts import Unreadable
 from exporters.places import fetched
+from exporters.reading import BATCH_ROWS, COLUMNAR, DataFile, batches, data_files, objects, rows, schema_of
+from exporters.shapes import FAMILIES, SHAPES, Found, Limits, row_problem, shape_of, shapes_named
 from lake.errors import LakeError, UsageError
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-SHAPES: dict[str, tuple[str, ...]] = {
-    "preference": ("prompt", "chosen", "rejected"),
-    "messages": ("messages",),
-    "prompt-completion": ("prompt", "completion"),
-    "instruction": ("instruction", "response"),
-    "document": ("content",),
-    "text": ("text",),
-}
+__all__ = ["SHAPES", "SHOWN", "Checked", "Options", "Problem", "ValidateReport", "row_problem", "validate"]
+
 SHOWN = 100
-LINE_BYTES = 64 << 20
 
-_BATCH_ROWS = 1024
-_WINDOW_BYTES = 1 << 27
-# At most 128 KiB come out of four bytes, so this many give 32 MiB at once.
-_ZSTD_BYTES = 1 << 10
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+# All that a check looks at; what else a file has is not read where it need not be.
+_LOOKED_AT = frozenset(
+    {"id", "prompt", "labels", "attention_mask", "position_ids", "starter_code"}.union(
+        *(shape.fields for shape in SHAPES.values())
+    )
+)
+_UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, UnicodeDecodeError)
 
 Progress = Callable[[int, int | None], None]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a set is held to: the name of a shape or of a dataset, and the size of the vocabulary of its token ids."""
+
+    shape: str | None = None
+    vocabulary: int | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -97,26 +95,55 @@ class ValidateReport(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.rows:,} rows of {self.shape or 'no known shape'} in {len(self.files)} files{seal}: {wrong}{more}"
 
 
-def validate(folder: str | Path, progress: Progress | None = None) -> ValidateReport:
+def validate(folder: str | Path, progress: Progress | None = None, options: Options | None = None) -> ValidateReport:
     """Check every row of a folder's files, or of one file. `progress` is called with the rows read so far and None.
 
-    Raises UsageError where there is nothing to check.
+    Raises UsageError where there is nothing to check, or no such shape.
     """
+    options = options or Options()
+    among = () if options.shape is None else shapes_named(options.shape)
     with fetched(folder) as root:
-        return _validate(root, str(folder), progress)
+        return _validate(root, str(folder), among, options.vocabulary, progress)
 
 
-def _validate(root: Path, called: str, progress: Progress | None) -> ValidateReport:
-    paths = _files(root, called)
-    check = _Check(progress)
-    checked = []
-    for path in paths:
-        name = path.relative_to(root).as_posix() if path != root else path.name
-        rows, found = check.rows, check.found
-        check.file(name, path)
-        checked.append(Checked(name, check.rows - rows, check.found - found))
-    check.ids()
+def vocabulary_of(tokenizer: Path) -> int:
+    """How many ids a `tokenizer.json` of Hugging Face's has, added tokens among them. Raises UsageError."""
+    path = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
+    try:
+        said = msgspec.json.decode(path.read_bytes(), type=_Tokenizer)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "name a tokenizer.json, or say --vocab-size N") from None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: {error}", "name a tokenizer.json, or say --vocab-size N") from None
+    vocabulary = said.model.vocab
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+    return max([*ids, *(token.id for token in said.added_tokens), -1]) + 1
+
+
+class _Model(msgspec.Struct):
+    vocab: dict[str, int] | list[tuple[str, float]] = msgspec.field(default_factory=dict)
+
+
+class _Added(msgspec.Struct):
+    id: int
+
+
+class _Tokenizer(msgspec.Struct):
+    model: _Model
+    added_tokens: list[_Added] = []
+
+
+def _validate(
+    root: Path, called: str, among: tuple[str, ...], vocabulary: int | None, progress: Progress | None
+) -> ValidateReport:
     sealed = (root / receipt.NAME).is_file()
+    check = _Check(among or _told(root, sealed=sealed), vocabulary, progress)
+    checked = []
+    for file in data_files(root, called):
+        done, found = check.rows, check.found
+        check.file(file)
+        checked.append(Checked(file.name, check.rows - done, check.found - found))
+    check.ids()
     if sealed:
         check.receipt(root)
     return ValidateReport(
@@ -129,95 +156,44 @@ def _validate(root: Path, called: str, progress: Progress | None) -> ValidateRep
     )
 
 
-_Found = tuple[str | None, str]
-
-
-def row_problem(row: object, shape: str) -> tuple[str | None, str] | None:
-    """The place, and why, a row is not one of a shape of SHAPES; None if it is."""
-    if not isinstance(row, dict):
-        return None, "a row must be an object"
-    for name in SHAPES[shape]:
-        if row.get(name) is None:
-            return name, "missing field"
-        if found := _value_problem(row[name], name, shape):
-            return found
-    if shape == "preference" and _said(row["chosen"]) == _said(row["rejected"]):
-        return "rejected", "the same text as 'chosen' after stripping"
-    return None
-
-
-def _value_problem(value: object, name: str, shape: str) -> _Found | None:
-    sides = shape in ("preference", "prompt-completion")
-    if name == "messages" or (sides and isinstance(value, list)):
-        return _turns_problem(value, name)
-    if not isinstance(value, str):
-        return name, "must be a string or a list" if sides else "must be a string"
-    return None if value.strip() else (name, "empty after stripping")
-
-
-def _turns_problem(turns: object, name: str) -> _Found | None:
-    if not isinstance(turns, list):
-        return name, "must be a list"
-    if not turns:
-        return name, "must be a list of at least one turn"
-    for number, turn in enumerate(turns):
-        if found := _turn_problem(turn, f"{name}[{number}]"):
-            return found
-    last = turns[-1]
-    # A prompt may end with a user, with what a tool said, or be a system's alone.
-    if name != "prompt" and last["role"] != "assistant":
-        return f"{name}[{len(turns) - 1}].role", "must be assistant in the last turn"
-    content = last.get("content")
-    if not (content.strip() if isinstance(content, str) else content) and not last.get("tool_calls"):
-        return f"{name}[{len(turns) - 1}].content", "empty after stripping"
-    return None
-
-
-def _turn_problem(turn: object, place: str) -> _Found | None:
-    if not isinstance(turn, dict):
-        return place, "must be an object"
-    role, content = turn.get("role"), turn.get("content")
-    if role is None:
-        return f"{place}.role", "missing field"
-    if role not in ROLES:
-        return f"{place}.role", f"must be one of {', '.join(ROLES)}"
-    if content is None and not turn.get("tool_calls"):
-        return f"{place}.content", "missing field"
-    if not isinstance(content, str | list | None):
-        return f"{place}.content", "must be a string or a list"
-    return None
-
-
-def _said(side: object) -> object:
-    """What two sides are compared by: a text, and likewise the turns of a list, without the space around it."""
-    if isinstance(side, str):
-        return side.strip()
-    if isinstance(side, list):
-        return [_said(part) for part in side]
-    return {name: _said(value) for name, value in side.items()} if isinstance(side, dict) else side
+def _told(root: Path, *, sealed: bool) -> tuple[str, ...]:
+    """The shapes that a receipt leaves, by its dataset; none where it says nothing, or nothing that can be read."""
+    if not sealed:
+        return ()
+    try:
+        dataset = receipt.read(root).dataset
+    except LakeError:
+        return ()
+    return FAMILIES.get(dataset, (dataset,) if dataset in SHAPES else ())
 
 
 class _Check:
     """The state of one validation: counts, the first problems, and the ids seen."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self.shape: str | None = None
+    def __init__(self, among: tuple[str, ...], vocabulary: int | None, progress: Progress | None) -> None:
+        self.shape: str | None = among[0] if len(among) == 1 and among[0] != "preference" else None
         self.rows = self.found = 0
         self.problems: list[Problem] = []
+        self._among = among
+        self._limits = Limits(vocabulary)
         self._progress = progress
+        self._told = 0
         self._keys = array("q")
 
-    def file(self, name: str, path: Path) -> None:
+    def file(self, file: DataFile) -> None:
         number = 0
         try:
-            for number, row in _rows(path):
-                self.rows += 1
-                if found := self._row(row):
-                    self._add(name, number, *found)
-                if self._progress is not None and self.rows % _BATCH_ROWS == 0:
-                    self._progress(self.rows, None)
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
-            self._add(name, None, None, f"cannot be read beyond row {number}: {error}")
+            if file.form in COLUMNAR:
+                for batch in batches(file, _columns(file)):
+                    self._batch(file.name, number, batch)
+                    number += len(batch)
+            else:
+                for number, row in rows(file):
+                    self._row(file.name, number, row)
+        except _UNREADABLE as error:
+            self._add(file.name, None, None, f"cannot be read beyond row {number}: {error}")
+        except UsageError as error:
+            self._add(file.name, None, None, error.message.removeprefix(f"{file.path}: "))
 
     def ids(self) -> None:
         """Tell of ids that come more than once. Only 64-bit keys are kept, so which ones is not known any more."""
@@ -245,122 +221,72 @@ class _Check:
         if len(self.problems) < SHOWN:
             self.problems.append(Problem(file, row, field, problem))
 
-    def _row(self, row: object) -> _Found | None:
-        if isinstance(row, _Unreadable):
+    def _batch(self, name: str, before: int, batch: pa.RecordBatch) -> None:
+        if self._is_packed(batch):
+            self._count(len(batch))
+            return
+        for number, row in enumerate(objects(batch), before + 1):
+            self._row(name, number, row if not name.endswith(".csv") else _typed(row))
+
+    def _is_packed(self, batch: pa.RecordBatch) -> bool:
+        """Whether all rows are packed ids in order, seen at once; what is wrong with them the rows themselves tell."""
+        if batch.schema.names != ["input_ids"] or not len(batch) or self.shape not in {None, "pretrain"}:
+            return False
+        ids = batch.column(0)
+        if not _is_list(ids.type) or not pa.types.is_integer(ids.type.value_type):
+            return False
+        flat = ids.flatten()
+        lengths = pc.min_max(pc.list_value_length(ids)).as_py()
+        if ids.null_count or flat.null_count or not len(flat) or lengths["min"] != lengths["max"]:
+            return False
+        length = self._limits.length or lengths["min"]
+        bounds = pc.min_max(flat).as_py()
+        if lengths["min"] != length or bounds["min"] < 0 or bounds["max"] >= (self._limits.vocabulary or 1 << 31):
+            return False
+        self.shape, self._limits.length = "pretrain", length
+        return True
+
+    def _count(self, count: int) -> None:
+        self.rows += count
+        if self._progress is not None and self.rows - self._told >= BATCH_ROWS:
+            self._told = self.rows
+            self._progress(self.rows, None)
+
+    def _row(self, name: str, number: int, row: object) -> None:
+        self._count(1)
+        if found := self._problem(row):
+            self._add(name, number, *found)
+
+    def _problem(self, row: object) -> Found | None:
+        if isinstance(row, Unreadable):
             return None, row.why
         if not isinstance(row, dict):
             return None, "a row must be an object"
         if self.shape is None:
-            self.shape = _shape_of(row)
+            self.shape = shape_of(row, self._among) or (self._among[0] if self._among else None)
         if self.shape is None:
             return None, f"no column that a trainer reads, only {', '.join(map(str, row)) or 'none'}"
         if isinstance(row.get("id"), str):
             self._keys.append(hash(row["id"]))
-        return row_problem(row, self.shape)
+        return row_problem(row, self.shape, self._limits)
 
 
-class _Unreadable(msgspec.Struct, frozen=True):
-    why: str
+def _columns(file: DataFile) -> list[str] | None:
+    """The columns that a check looks at; all where it would be none, to be able to say which there are."""
+    names = schema_of(file).names
+    return [name for name in names if name in _LOOKED_AT] or None
 
 
-def _shape_of(row: dict[str, object]) -> str | None:
-    for shape, names in SHAPES.items():
-        # A prompt alone says nothing: several shapes have one.
-        if any(name in row for name in names if name != "prompt"):
-            return shape
-    return None
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _files(root: Path, called: str) -> list[Path]:
-    if root.is_file() and root.name.endswith(SUFFIXES):
-        return [root]
-    found = sorted(path for path in root.rglob("*") if path.is_file() and path.name.endswith(SUFFIXES))
-    if not found:
-        raise UsageError(
-            f"{called}: nothing to validate", f"name a folder with files that end in {', '.join(SUFFIXES)}"
-        )
-    return found
-
-
-def _rows(path: Path) -> Iterator[tuple[int, object]]:
-    if path.suffix == ".parquet":
-        return _parquet_rows(path)
-    return _json_rows(path)
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
-    decode = msgspec.json.Decoder().decode
-    with path.open("rb") as raw, _plain(raw, path.suffix) as lines:
-        number = 0
-        while line := lines.readline(LINE_BYTES + 1):
-            number += 1
-            if len(line) > LINE_BYTES:
-                raise EOFError(f"line {number} is longer than {LINE_BYTES >> 20} MiB")
-            if not line.strip():
-                continue
-            try:
-                yield number, decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                yield number, _Unreadable(f"not JSON: {error}")
-
-
-def _plain(raw: io.BufferedReader, suffix: str) -> io.BufferedIOBase:
-    if suffix == ".gz":
-        return gzip.GzipFile(fileobj=raw, mode="rb")
-    return io.BufferedReader(_Zstd(raw)) if suffix == ".zst" else raw
-
-
-class _Zstd(io.RawIOBase):
-    """The bytes of zstd frames. It takes in little at a time, which bounds what comes out, and notices a cut end."""
-
-    def __init__(self, raw: io.BufferedReader) -> None:
-        super().__init__()
-        self._raw = raw
-        self._context = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
-        self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._out = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "Buffer") -> int:
-        into = memoryview(buffer).cast("B")
-        while not self._out:
-            data = self._raw.read(_ZSTD_BYTES)
-            if not data and self._frame is not None:
-                raise EOFError("the zstd stream is cut short")
-            if not data:
-                return 0
-            self._out = memoryview(self._decompressed(data))
-        taken = min(len(into), len(self._out))
-        into[:taken] = self._out[:taken]
-        self._out = self._out[taken:]
-        return taken
-
-    def _decompressed(self, data: bytes) -> bytes:
-        parts = []
-        while data:
-            if self._frame is None:
-                self._frame = self._context.decompressobj()
-            parts.append(self._frame.decompress(data))
-            data = b""
-            if self._frame.eof:
-                data, self._frame = self._frame.unused_data, None
-        return b"".join(parts)
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        json = [field.name for field in file.schema_arrow if isinstance(field.type, pa.JsonType)]
-        number = 0
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {**row, **{name: _decoded(row[name]) for name in json}}
-
-
-def _decoded(text: str | None) -> object:
-    try:
-        return None if text is None else msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
+def _typed(row: dict[str, object]) -> dict[str, object]:
+    """A row of a CSV, which holds texts, with what no trainer reads as one: a label and a margin."""
+    label, margin = row.get("label"), row.get("margin")
+    if isinstance(label, str):
+        row["label"] = {"true": True, "false": False}.get(label.lower(), label)
+    if isinstance(margin, str):
+        with suppress(ValueError):
+            row["margin"] = float(margin)
+    return row

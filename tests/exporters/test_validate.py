@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from exporters.export import Options, export
-from exporters.validate import SHAPES, SHOWN, row_problem, validate
+from exporters.validate import SHOWN, validate
 from lake.errors import UsageError
 
 USER = {"role": "user", "content": "ask"}
@@ -70,17 +70,28 @@ def test_every_shape_is_known_and_passes(tmp_path, shape, row):
         ({"messages": [USER, {**ASSISTANT, "content": "\u00a0"}]}, "messages[1].content", "empty after stripping"),
         ({"messages": [USER, {**ASSISTANT, "content": []}]}, "messages[1].content", "empty after stripping"),
         ({"prompt": "ask", "chosen": "good"}, "rejected", "missing field"),
-        ({"chosen": "good", "rejected": "bad"}, "prompt", "missing field"),
+        (
+            {"chosen": "good", "rejected": "bad"},
+            "prompt",
+            "missing field, and 'chosen' and 'rejected' do not begin alike",
+        ),
+        ({"prompt": None, "chosen": "good", "rejected": "bad"}, "prompt", "missing field"),
+        ({**PAIR, "chosen": [ASSISTANT]}, "chosen", "must be a string, as 'prompt' is"),
+        ({**PAIR, "prompt": [USER]}, "chosen", "must be a list, as 'prompt' is"),
         ({**PAIR, "chosen": 3}, "chosen", "must be a string or a list"),
         ({**PAIR, "rejected": " "}, "rejected", "empty after stripping"),
         ({**PAIR, "rejected": "good\n"}, "rejected", "the same text as 'chosen' after stripping"),
-        ({**PAIR, "chosen": [ASSISTANT], "rejected": [{"content": "answer ", "role": "assistant"}]}, "rejected", None),
+        (
+            {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [{"content": "answer ", "role": "assistant"}]},
+            "rejected",
+            "the same text as 'chosen' after stripping",
+        ),
         ({"prompt": "", "completion": "x"}, "prompt", "empty after stripping"),
         ({"prompt": "x", "completion": []}, "completion", "must be a list of at least one turn"),
         ({"instruction": "i", "response": " "}, "response", "empty after stripping"),
         ({"content": ["known"]}, "content", "must be a string"),
         ({"text": ""}, "text", "empty after stripping"),
-        ({"input_ids": [1]}, None, "no column that a trainer reads, only input_ids"),
+        ({"ids": [1]}, None, "no column that a trainer reads, only ids"),
         ({}, None, "no column that a trainer reads, only none"),
         (["a"], None, "a row must be an object"),
     ],
@@ -89,7 +100,7 @@ def test_every_fault_has_its_text(tmp_path, row, field, problem):
     """What is wrong is told with the field and in words that say what it should be."""
     [(number, where, said)] = found(written(tmp_path / "set", row))
     assert (number, where) == (1, field)
-    assert problem is None or said == problem
+    assert said == problem
 
 
 def test_an_unknown_role_names_those_there_are(tmp_path):
@@ -158,7 +169,7 @@ def test_what_is_no_json_is_told_and_the_rest_is_read(tmp_path, line):
 
 def test_a_line_without_end_is_given_up(tmp_path, monkeypatch):
     """A line beyond all measure is not read into memory."""
-    monkeypatch.setattr("exporters.validate.LINE_BYTES", 1000)
+    monkeypatch.setattr("exporters.json_texts.LINE_BYTES", 1000)
     folder = written(tmp_path / "set", PAIR, {"text": "x" * 2000})
     [(row, _, said)] = found(folder)
     assert row is None
@@ -272,10 +283,3 @@ def test_a_receipt_is_held_against_the_files(filled, tmp_path):
     (out / "receipt.json").write_text("{}")
     [problem] = validate(out).problems
     assert problem.file == "receipt.json"
-
-
-def test_shapes_have_fields():
-    """A row that has every field of a shape as text, all different, is one of it, but for those that take lists."""
-    for shape, names in SHAPES.items():
-        row = {name: f"the {name}" for name in names}
-        assert (row_problem(row, shape) is None) == (shape != "messages")
