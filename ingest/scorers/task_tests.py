@@ -3,13 +3,13 @@
     accepted            every check that ran holds, at least one ran, and the candidate's code was called
     rejected            a check fails; or the code does not compile, does not load, or uses up its limits
     needs_human_review  the tests did not demonstrably run to their end, for another reason than the code
-    not scored          no task, no tests, or a task in another language than Python
+    not scored          no task, no tests, or a task in a language other than Python and, with a compiler, Rust
 
 Two sandboxes talk over a pipe: the judge runs the tests, the candidate its code, and neither can reach into the other
 (`harness`). So `sys.exit(0)`, a patched `assert`, a forged report or a look at the tests gain nothing.
 
 What is not defended against: code that knows the tests' answers by heart; tests that would pass with anything; and
-whatever `ingest.sandbox` does not cover.
+whatever `ingest.sandbox` does not cover. Tests in Rust are `rust`'s business, and kept apart in another way.
 """
 
 import compileall
@@ -21,8 +21,9 @@ from pathlib import Path
 import msgspec
 
 from ingest import sandbox
-from ingest.scorers import configuration
+from ingest.scorers import configuration, rust
 from ingest.scorers.harness import wire
+from ingest.scorers.report import Report, concluded
 from ingest.scorers.scorer import Evidence, NotScored, Task, Verdict, text_of
 from lake.errors import LakeError
 
@@ -35,12 +36,18 @@ FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)",
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the tests of one run may use, as the sandbox's limits have it, and how many runs are tried at once."""
+    """What the tests of one run may use, as the sandbox's limits have it, and how many runs are tried at once.
+
+    `rustc` is the Rust compiler, if not the one that is found; `rust_crates` a folder of `.rlib` files that programs
+    in Rust may use.
+    """
 
     wall_seconds: float = 10.0
     memory_bytes: int = 512 << 20
     workers: int = 2
     without: tuple[str, ...] = ()
+    rustc: str = ""
+    rust_crates: str = ""
 
 
 class TaskTests:
@@ -65,12 +72,25 @@ class TaskTests:
         if not (task.get("tests") or "").strip():
             return NotScored("the task has no tests")
         language = (task.get("language") or "python").lower()
-        if language not in PYTHON:
+        if language not in (*PYTHON, *rust.LANGUAGES):
             return NotScored(f"tests in {language} are not run")
-        code = code_in(text_of(evidence), task.get("entry_point") or "")
+        compiler = rust.compiler(self.options.rustc) if language in rust.LANGUAGES else None
+        if language in rust.LANGUAGES and compiler is None:
+            return NotScored(f"tests in {language} need rustc, which is not on this machine")
+        code = code_in(text_of(evidence), task.get("entry_point") or "", PYTHON if compiler is None else rust.LANGUAGES)
         if not code.strip():
             return Verdict("rejected", ("there is no code in the text",), 0.0, {"compiled": False, "total": 0})
+        if compiler is not None:
+            return rust.RustTests(compiler, self.options.rust_crates, self.limits())(code, task)
         return self.tried(code, task)
+
+    def limits(self) -> sandbox.Limits:
+        """What the code of one run may use."""
+        return sandbox.Limits(
+            wall_seconds=self.options.wall_seconds,
+            memory_bytes=self.options.memory_bytes,
+            without=self.options.without,
+        )
 
     def tried(self, code: str, task: Task) -> Verdict:
         """Run the tests in two sandboxes and judge what they report."""
@@ -99,11 +119,7 @@ class TaskTests:
             "connection": ours,
             "report": report,
         }
-        limits = sandbox.Limits(
-            wall_seconds=self.options.wall_seconds,
-            memory_bytes=self.options.memory_bytes,
-            without=self.options.without,
-        )
+        limits = self.limits()
         # The judge outlives the candidate, so that it can tell what became of it.
         patient = msgspec.structs.replace(limits, wall_seconds=limits.wall_seconds + 2)
         of_judge = {key: asked[key] for key in ("entry_point", "starter_code", "tests", "connection", "report")}
@@ -120,16 +136,17 @@ def _program(name: str, orders: dict[str, object], pass_fds: tuple[int, ...]) ->
     return sandbox.Program(entry=HARNESS / name, files={"orders": wire.dumps(orders)}, pass_fds=pass_fds)
 
 
-def code_in(text: str, entry_point: str) -> str:
+def code_in(text: str, entry_point: str, languages: tuple[str, ...] = PYTHON) -> str:
     """The code in a text: of its fenced blocks the last that defines the entry point, else all of them; else the text.
 
-    Blocks marked as another language than Python are left out, unless there is no other.
+    Blocks marked as a language that is none of `languages` are left out, unless there is no other.
     """
     blocks = [(language.lower(), code) for language, code in FENCE.findall(text)]
     if not blocks:
         return text
-    codes = [code for language, code in blocks if language in ("", *PYTHON)] or [code for _, code in blocks]
-    definition = re.compile(rf"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+{re.escape(entry_point)}\b", re.MULTILINE)
+    codes = [code for language, code in blocks if language in ("", *languages)] or [code for _, code in blocks]
+    keyword = r"(?:async[ \t]+def|def|class|(?:pub[ \t]+)?fn)"
+    definition = re.compile(rf"^[ \t]*{keyword}[ \t]+{re.escape(entry_point)}\b", re.MULTILINE)
     defining = [code for code in codes if entry_point and definition.search(code)]
     return defining[-1] if defining else "\n".join(codes)
 
@@ -174,50 +191,3 @@ def verdict(
     category, reasons = concluded(answer, ran)
     score = answer.passed / total if total and answer.complete else 0.0
     return Verdict(category, reasons, None if category == "needs_human_review" else score, figures)
-
-
-class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the judge says: how the candidate loaded, how many checks held, and what stood in the way."""
-
-    reported: bool = False
-    complete: bool = False
-    state: str = "gone"
-    message: str = ""
-    tests_error: str = ""
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    asked: int = 0
-    messages: tuple[str, ...] = ()
-    unsupported: tuple[str, ...] = ()
-
-
-def concluded(answer: Report, ran: sandbox.Outcome) -> tuple[str, tuple[str, ...]]:
-    """The category and the reasons, the firmest first."""
-    if answer.state == "syntax":
-        return "rejected", (f"the code does not compile: {answer.message}",)
-    if answer.state == "raised":
-        return "rejected", (f"the code does not load: {answer.message}",)
-    if answer.state == "undefined":
-        return "rejected", (f"the code is not an answer: {answer.message}",)
-    if answer.state == "missing":
-        return "needs_human_review", (f"the code needs what the sandbox does not have: {answer.message}",)
-    if answer.tests_error:
-        return "needs_human_review", (answer.tests_error,)
-    if ran.timed_out:
-        return "rejected", (f"the code was stopped after {ran.duration:.0f} s", *answer.messages)
-    if ran.flooded:
-        return "rejected", ("the code was stopped for its flood of output", *answer.messages)
-    if ran.signal is not None and ran.signal != "SIGKILL":
-        return "rejected", (f"the code was ended by {ran.signal}", *answer.messages)
-    if not answer.reported:
-        return "needs_human_review", ("the tests ended without a word",)
-    if answer.unsupported:
-        return "needs_human_review", tuple(f"the tests cannot be run here: {one}" for one in answer.unsupported)
-    if not answer.complete:
-        return "rejected", (f"the code ended before its tests did: {answer.message or 'no answer'}", *answer.messages)
-    if answer.failed:
-        return "rejected", (f"{answer.failed} of {answer.passed + answer.failed} checks fail", *answer.messages)
-    if not answer.passed or not answer.asked:
-        return "needs_human_review", ("no test ran against the code",)
-    return "accepted", (f"{answer.passed} of {answer.passed} checks hold",)

@@ -1,0 +1,55 @@
+"""What is said of the tests of one run, and what it means as a verdict; in whichever language they are.
+
+Not here: running them (`task_tests`, `rust`).
+"""
+
+import msgspec
+
+from ingest import sandbox
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the judge says: how the candidate loaded, how many checks held, and what stood in the way."""
+
+    reported: bool = False
+    complete: bool = False
+    state: str = "gone"
+    message: str = ""
+    tests_error: str = ""
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    asked: int = 0
+    messages: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
+
+
+def concluded(answer: Report, ran: sandbox.Outcome) -> tuple[str, tuple[str, ...]]:
+    """The category and the reasons, the firmest first."""
+    if answer.state == "syntax":
+        return "rejected", (f"the code does not compile: {answer.message}",)
+    if answer.state == "raised":
+        return "rejected", (f"the code does not load: {answer.message}",)
+    if answer.state == "undefined":
+        return "rejected", (f"the code is not an answer: {answer.message}",)
+    if answer.state == "missing":
+        return "needs_human_review", (f"the code needs what the sandbox does not have: {answer.message}",)
+    if answer.tests_error:
+        return "needs_human_review", (answer.tests_error,)
+    if ran.timed_out:
+        return "rejected", (f"the code was stopped after {ran.duration:.0f} s", *answer.messages)
+    if ran.flooded:
+        return "rejected", ("the code was stopped for its flood of output", *answer.messages)
+    if ran.signal is not None and ran.signal != "SIGKILL":
+        return "rejected", (f"the code was ended by {ran.signal}", *answer.messages)
+    if not answer.reported:
+        return "needs_human_review", ("the tests ended without a word",)
+    if answer.unsupported:
+        return "needs_human_review", tuple(f"the tests cannot be run here: {one}" for one in answer.unsupported)
+    if not answer.complete:
+        return "rejected", (f"the code ended before its tests did: {answer.message or 'no answer'}", *answer.messages)
+    if answer.failed:
+        return "rejected", (f"{answer.failed} of {answer.passed + answer.failed} checks fail", *answer.messages)
+    if not answer.passed or not answer.asked:
+        return "needs_human_review", ("no test ran against the code",)
+    return "accepted", (f"{answer.passed} of {answer.passed} checks hold",)
