@@ -14,7 +14,9 @@ from exporters.datasets import DATASETS
 from exporters.export import Options, export_all, verify
 from exporters.export import export as write
 from exporters.receipt import Receipt
+from exporters.validate import Options as Checks
 from exporters.validate import validate as check
+from exporters.validate import vocabulary_of
 from lake import Lake
 from lake.errors import UsageError
 from views import lineage
@@ -126,18 +128,44 @@ def export(
 
 def validate(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A training set: ours or anybody's.")],
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--shape",
+            metavar="NAME",
+            help="What a row should be: messages, kto, sft, … [default: what the receipt or the first row says]",
+            show_default=False,
+        ),
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option("--vocab-size", metavar="N", help="Token ids are below N.", show_default=False)
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer",
+            metavar="FILE",
+            help="Token ids are those of this tokenizer.json, or of one in this folder.",
+            show_default=False,
+        ),
+    ] = None,
     form: Form = Format.table,
 ) -> None:
     """Check every row of a training set, and its receipt if any.
 
-    Fields, types, empty texts, roles, repeated ids; sha256 of the files that a receipt names.
+    Fields, types, empty texts, roles, token ids, repeated ids; sha256 of the files that a receipt names. Reads JSON
+    lines, JSON, CSV, Parquet, Arrow, datasets of Hugging Face's on disk, and .npy files of token ids.
 
     Exits with 1 if anything is wrong, and prints file, row and reason.
 
-    Example: lake validate sets/sft
+    Example: lake validate sets/pretrain --shape pretrain --tokenizer model/tokenizer.json
     """
+    if tokenizer is not None and vocab_size is not None:
+        raise UsageError("a tokenizer has a size of its own", "leave out --vocab-size, or --tokenizer")
+    if tokenizer is not None:
+        vocab_size = vocabulary_of(tokenizer)
     with Meter("checking", "rows") as meter:
-        report = check(folder, meter)
+        report = check(folder, meter, Checks(shape=shape, vocabulary=vocab_size))
     show(map(msgspec.structs.asdict, report.problems), form, columns=("file", "row", "field", "problem"))
     say(report.summary)
     if not report.ok:

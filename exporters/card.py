@@ -7,6 +7,7 @@ is not later.
 import pyarrow as pa
 
 from exporters.dataset import Dataset
+from exporters.formats import data_files
 from exporters.receipt import Counts
 
 NAME = "README.md"
@@ -24,6 +25,7 @@ def render(
     tables: dict[str, int],
     views: str,
     rebuild: str,
+    form: str = "jsonl",
 ) -> str:
     """The card's text: a YAML head, and the export in plain words. `rebuild` is the command that makes it again."""
     vector = ", ".join(f"{kind} {tables[kind]}" for kind in sorted(tables))
@@ -32,7 +34,7 @@ def render(
         "configs:",
         "- config_name: default",
         "  data_files:",
-        *(line for split in counts.splits or ("train",) for line in _split(split)),
+        *(line for split in counts.splits or ("train",) for line in _split(form, split)),
         "dataset_info:",
         "  features:",
         *_features(schema, "  "),
@@ -61,8 +63,8 @@ def render(
     return "\n".join(lines)
 
 
-def _split(name: str) -> tuple[str, str]:
-    return f"  - split: {name}", f"    path: data/{name}-*"
+def _split(form: str, name: str) -> tuple[str, str]:
+    return f"  - split: {name}", f"    path: {data_files(form, name)}"
 
 
 def _held_out(counts: Counts) -> list[str]:

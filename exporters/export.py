@@ -259,6 +259,7 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         tables=tables,
         views=rules,
         rebuild=_command(plan, snapshot.id, rules),
+        form=options.format,
     )
     made = Receipt(
         receipt=RECEIPT_FORMAT,

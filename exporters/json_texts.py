@@ -39,7 +39,7 @@ def texts(path: Path, form: str) -> Iterator[tuple[int, bytes | Unreadable]]:
     Raises EOFError where the file ends too early, a row is longer than LINE_BYTES, or an array goes wrong.
     """
     with path.open("rb") as raw, _plain(raw, form) as plain:
-        data: "io.BufferedReader[Any]" = plain if isinstance(plain, io.BufferedReader) else io.BufferedReader(plain)
+        data: io.BufferedReader[Any] = plain if isinstance(plain, io.BufferedReader) else io.BufferedReader(plain)
         if form.startswith("jsonl") or not _is_array(data):
             yield from _lines(data)
         else:

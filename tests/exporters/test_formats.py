@@ -128,11 +128,8 @@ def nested(garbage: int) -> pa.RecordBatch:
     bits = pa.py_buffer(bytes([0b101 | garbage << 3 & 0xF8]))
     numbers = pa.Array.from_buffers(pa.int64(), 3, [bits, pa.py_buffer(np.array([1, garbage, 3]).tobytes())])
     flags = pa.Array.from_buffers(pa.bool_(), 3, [None, pa.py_buffer(bytes([0b110 | garbage << 3 & 0xF8]))])
-    texts = pa.Array.from_buffers(
-        pa.string(),
-        3,
-        [bits, pa.py_buffer(np.array([0, 1, 2, 3], np.int32).tobytes()), pa.py_buffer(b"a%cc" % garbage)],
-    )
+    ends = pa.py_buffer(np.array([0, 1, 2, 3], np.int32).tobytes())
+    texts = pa.Array.from_buffers(pa.string(), 3, [bits, ends, pa.py_buffer(b"a%cc" % garbage)])
     turns = pa.StructArray.from_arrays([texts, numbers], names=["role", "n"], mask=pa.array([False, True, False]))
     lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), turns, mask=pa.array([False, False, True]))
     fixed = pa.FixedSizeListArray.from_arrays(numbers, 1)
