@@ -25,9 +25,9 @@ from lake.events import KINDS, PIN_ORDER
 from views import engine
 from views.policy import Policy
 
-FOLDERS = ("functions", "facts", "state", "datasets", "quarantine", "health", "history")
+FOLDERS = ("functions", "facts", "state", "prompts", "datasets", "quarantine", "health", "history", "replay")
 # What the policy becomes; the other relations read them by these names.
-POLICY_TABLES = ("policy", "precedence", "known_files")
+POLICY_TABLES = ("policy", "precedence", "known_files", "replay_policy", "replay_protected")
 
 DAMAGED = "damaged: "  # how the message of a query begins that needs a file which is gone
 
@@ -229,6 +229,17 @@ def _create_policy(con: duckdb.DuckDBPyConnection, policy: Policy) -> None:
     )
     con.execute("create table known_files (path varchar)")
     con.execute("insert into known_files select distinct unnest(?::varchar[])", [list(policy.known_files or ())])
+    replay = policy.replay
+    con.execute(
+        "create table replay_policy (max_bytes bigint, retention double, retention_seed varchar, scheme varchar,"
+        " now timestamptz, auto_mined boolean)"
+    )
+    con.execute(
+        "insert into replay_policy values (?, ?, ?, ?, ?, ?)",
+        [replay.max_bytes, replay.retention, str(replay.retention_seed), replay.scheme, replay.now, replay.auto_mined],
+    )
+    con.execute("create table replay_protected (section_id varchar)")
+    con.execute("insert into replay_protected select distinct unnest(?::varchar[])", [list(replay.protected)])
 
 
 def _create_relations(con: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:

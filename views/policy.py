@@ -1,13 +1,47 @@
 """The parameters of the views, as one small struct that travels with every export.
 
-It reaches the SQL as rows of three relations, `policy`, `precedence` and `known_files`, never as text.
+It reaches the SQL as rows of relations, `policy`, `precedence`, `known_files`, `replay_policy` and `replay_protected`,
+never as text.
 """
 
+import math
+from datetime import datetime
 from typing import Self
 
 import msgspec
 
 from lake.errors import UsageError
+
+SCHEMES = ("recency", "uniform")
+
+
+class Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which sections of past training may be drawn again, and how.
+
+    Beyond `max_bytes` of content the sections that were seen last the longest ago are no longer active, `protected` ids
+    apart. A share of all, `retention`, is kept for evaluation and never drawn; `retention_seed` chooses it. A draw
+    depends on its `scheme`, its `seed` and on `now`, which is when a section was last seen at all unless given.
+    Preferences that a program mined are drawn if `auto_mined`.
+    """
+
+    max_bytes: int | None = None
+    protected: tuple[str, ...] = ()
+    retention: float = 0.05
+    retention_seed: int = 0
+    scheme: str = "recency"
+    seed: int = 0
+    now: datetime | None = None
+    auto_mined: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_bytes is not None and not 0 <= self.max_bytes < 1 << 63:
+            raise UsageError(f"max_bytes cannot be {self.max_bytes}", "give bytes, from 0 on, or leave it out")
+        if not (math.isfinite(self.retention) and 0 <= self.retention < 1):
+            raise UsageError(f"retention cannot be {self.retention}", "it is a share: 0, or less than 1")
+        if self.scheme not in SCHEMES:
+            raise UsageError(f"there is no scheme {self.scheme!r}", f"the schemes are {' and '.join(SCHEMES)}")
+        if self.now is not None and self.now.tzinfo is None:
+            raise UsageError("now has no time zone", "write for example 2026-04-23T18:42:11Z")
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -16,6 +50,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `include_partial` lets partially accepted runs into sft; `include_review` lets runs that a person has yet to look at
     into rag. `pairs_per_task` caps the valid pairs of a task. `precedence` lists the scorers whose verdict goes before
     the others', the first one first. `known_files`, if given, are the only paths that evidence may name.
+    `replay` is about sections of past training.
     """
 
     include_partial: bool = False
@@ -23,6 +58,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pairs_per_task: int = 5
     precedence: tuple[str, ...] = ("human",)
     known_files: tuple[str, ...] | None = None
+    replay: Replay = Replay()
 
     def __post_init__(self) -> None:
         if not 1 <= self.pairs_per_task <= 1000:

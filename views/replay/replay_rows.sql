@@ -1,0 +1,171 @@
+-- One row per row that a section holds: a text, a question with its answer, or a preference; n is its place, from 0
+-- What the grammar of sections is, `### Q` and `### A` or `### Prompt`, `### Chosen` and `### Rejected`, says
+-- docs/replay.md; a section that does not keep to it, or is blank, has no row. A section may also be one row as JSON.
+with
+contents as (
+    select
+        section_id,
+        min(section_type) as section_type,
+        min(content) as content
+    from replay
+    group by section_id
+),
+
+plain as (
+    select
+        section_id,
+        section_type,
+        replace(replace(ltrim(content, chr(65279)), chr(13) || chr(10), chr(10)), chr(13), chr(10)) as content,
+        section_type <> 'prose' and regexp_matches(content, '^[\x{feff}\s]*\{') as is_json
+    from contents
+),
+
+split_up as (
+    select
+        section_id,
+        section_type,
+        regexp_extract_all(
+            content,
+            '(?m)^ {0,3}### (Q|A|Prompt|Chosen|Rejected)(?:[ \t]+!probe)?[ \t]*$',
+            1
+        ) as headers,
+        regexp_split_to_array(
+            content,
+            '(?m)^ {0,3}### (?:Q|A|Prompt|Chosen|Rejected)(?:[ \t]+!probe)?[ \t]*$'
+        ) as bodies
+    from plain
+    where section_type <> 'prose' and not is_json
+),
+
+sound as (
+    select
+        section_id,
+        section_type,
+        list_transform(list_slice(bodies, 2, len(bodies)), lambda body: strip(body)) as bodies,
+        case section_type when 'instruction' then 2 else 3 end as width
+    from split_up
+    where
+        strip(list_first(bodies)) = ''
+        and regexp_full_match(
+            array_to_string(headers, ' ') || ' ',
+            case section_type when 'instruction' then '(Q A )+' else '(Prompt Chosen Rejected )+' end
+        )
+),
+
+parts as (
+    select
+        section_id,
+        section_type,
+        bodies,
+        width,
+        unnest(range(cast(len(bodies) // width as bigint))) as n
+    from sound
+),
+
+talks as (
+    select
+        section_id,
+        cast(json_extract(content, '$.messages') as varchar) as messages,
+        cast(json_extract(content, '$.tools') as varchar) as tools,
+        json_transform(json_extract(content, '$.messages'), '[{"role": "VARCHAR", "content": "VARCHAR"}]') as turns
+    from plain
+    where is_json and section_type = 'instruction' and json_valid(content)
+),
+
+found as (
+    select
+        section_id,
+        section_type,
+        0 as n,
+        strip(content) as prose,
+        null as prompt,
+        null as response,
+        null as messages,
+        null as tools,
+        null as chosen,
+        null as rejected
+    from plain
+    where section_type = 'prose'
+    union all
+    select
+        section_id,
+        section_type,
+        n,
+        null as prose,
+        bodies[n * 2 + 1] as prompt,
+        bodies[n * 2 + 2] as response,
+        null as messages,
+        null as tools,
+        null as chosen,
+        null as rejected
+    from parts
+    where section_type = 'instruction'
+    union all
+    select
+        section_id,
+        section_type,
+        n,
+        null as prose,
+        bodies[n * 3 + 1] as prompt,
+        null as response,
+        null as messages,
+        null as tools,
+        bodies[n * 3 + 2] as chosen,
+        bodies[n * 3 + 3] as rejected
+    from parts
+    where section_type = 'preference'
+    union all
+    select
+        section_id,
+        'instruction' as section_type,
+        0 as n,
+        null as prose,
+        case
+            when len(turns) = 2 and list_first(turns).role = 'user' then list_first(turns).content
+            else array_to_string(
+                list_transform(
+                    list_slice(turns, 1, len(turns) - 1), lambda turn: concat(turn.role, ': ', turn.content)
+                ),
+                chr(10) || chr(10)
+            )
+        end as prompt,
+        list_last(turns).content as response,
+        messages,
+        tools,
+        null as chosen,
+        null as rejected
+    from talks
+    where list_last(turns).role = 'assistant'
+    union all
+    select
+        section_id,
+        section_type,
+        0 as n,
+        null as prose,
+        json_extract_string(content, '$.prompt') as prompt,
+        null as response,
+        null as messages,
+        null as tools,
+        json_extract_string(content, '$.chosen') as chosen,
+        json_extract_string(content, '$.rejected') as rejected
+    from plain
+    where is_json and section_type = 'preference' and json_valid(content)
+)
+
+select
+    section_id,
+    section_type,
+    n,
+    prose,
+    prompt,
+    response,
+    messages,
+    tools,
+    chosen,
+    rejected
+from found
+where
+    messages is not null
+    or strip(prose) <> ''
+    or (strip(prompt) <> '' and strip(response) <> '')
+    or (strip(prompt) <> '' and strip(chosen) <> '' and strip(rejected) <> '')
