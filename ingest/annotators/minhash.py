@@ -38,6 +38,7 @@ PERMUTATIONS = 128
 OVERLOOKED = 0.01  # at most, of the pairs at the threshold
 
 _TOGETHER = 4096  # texts whose signatures are made, and looked up, at once
+_SETTLED = 256  # kept texts after which single ones are sorted
 _RECENT = 16 * _TOGETHER  # kept texts after which the recent index joins the large one
 _PART = 2048  # shingles whose permutations are at hand at once: a megabyte
 _VOCABULARY = 1 << 20  # words whose hash is remembered
@@ -85,6 +86,15 @@ class NearDuplicates:
         """The match of a text, which is kept under this key if it has none."""
         return next(self.matches([(key, text)]))
 
+    def keep(self, key: str, text: str) -> None:
+        """Keep a text under this key, whatever it is similar to."""
+        made = self._shingles([text])
+        if len(made[0]):
+            here = self._index.open(self._band_keys(made))
+            here.keep(0, len(self._ids))
+            self._keep(key, made[0])
+            self._index.close(here)
+
     def matches(self, texts: Iterable[tuple[str, str]]) -> Iterator[Match | None]:
         """The match of each (key, text), in order; one that has none is kept before the next is looked at.
 
@@ -92,39 +102,33 @@ class NearDuplicates:
         """
         left = iter(texts)
         while some := list(islice(left, _TOGETHER)):
-            self._index.settle()
             made = self._shingles([text for _, text in some])
             keys = self._band_keys(made)
-            found = self._index.settled(keys)
-            for place, (key, _) in enumerate(some):
-                shingles = made[place]
-                if not len(shingles):
-                    yield None
-                    continue
-                candidates = found[place] | self._index.waiting(keys[place])
-                match = self._best(shingles, candidates)
-                if match is None:
-                    self._keep(key, shingles, keys[place])
-                yield match
+            here = self._index.open(keys)
+            try:
+                for place, (key, _) in enumerate(some):
+                    match = self._best(made[place], here.candidates(place))
+                    if match is None and len(made[place]):
+                        here.keep(place, len(self._ids))
+                        self._keep(key, made[place])
+                    yield match
+            finally:
+                self._index.close(here)
 
     def match(self, text: str) -> Match | None:
         """The match of a text, which is not kept."""
         made = self._shingles([text])
-        if not len(made[0]):
-            return None
-        keys = self._band_keys(made)
-        return self._best(made[0], self._index.settled(keys)[0] | self._index.waiting(keys[0]))
+        return self._best(made[0], self._index.open(self._band_keys(made)).candidates(0))
 
     def _best(self, shingles: _U64, candidates: set[int]) -> Match | None:
-        """The most similar candidate at or above the threshold, the earliest of equals."""
-        if not candidates:
+        """The most similar candidate at or above the threshold, the earliest of equals. Without shingles, none."""
+        if not candidates or not len(shingles):
             return None
         mine = frozenset(shingles.tolist())
         share, earliest = max((similarity(mine, self._kept(one)), -one) for one in candidates)
         return Match(self._ids[-earliest], share) if share >= self.threshold else None
 
-    def _keep(self, key: str, shingles: _U64, keys: _U64) -> None:
-        self._index.add(len(self._ids), keys)
+    def _keep(self, key: str, shingles: _U64) -> None:
         self._ids.append(key)
         data = shingles.tobytes()
         os.pwrite(self._file.fileno(), data, self._ends[-1])
@@ -171,48 +175,75 @@ class _Hashes(dict[str, int]):
         return np.fromiter(map(self.__getitem__, found), np.uint64, len(found))
 
 
+class _Together:
+    """Texts that are looked up together: what they share with settled texts, and with each other as they are kept."""
+
+    def __init__(self, keys: _U64, settled: Sequence["_Sorted"], waiting: dict[int, list[int]]) -> None:
+        self.keys = keys
+        self.places: list[int] = []
+        self.positions: list[int] = []
+        self._waiting = waiting
+        self._kept: dict[int, list[int]] = {}
+        order = np.argsort(keys, axis=None)
+        asked = keys.reshape(-1)[order]
+        self._hits = [(index, *index.hits(asked, order // keys.shape[1], len(keys))) for index in settled]
+        twice = np.zeros(len(asked), bool)  # few keys are there twice, and no others need to be remembered meanwhile
+        twice[1:] = asked[1:] == asked[:-1]
+        twice[:-1] |= twice[1:]
+        self._shared: dict[int, list[int]] = {}
+        for place, key in zip((order[twice] // keys.shape[1]).tolist(), asked[twice].tolist(), strict=True):
+            self._shared.setdefault(place, []).append(key)
+
+    def candidates(self, place: int) -> set[int]:
+        """The kept texts that share a band with the text at this place."""
+        found: set[int] = set()
+        for index, low, high, bounds in self._hits:
+            for hit in range(bounds[place], bounds[place + 1]):
+                found.update(index.positions[low[hit] : high[hit]].tolist())
+        for key in self._shared.get(place, ()):
+            found.update(self._kept.get(key, ()))
+        if self._waiting:
+            waiting = self._waiting
+            found.update(*(waiting[key] for key in self.keys[place].tolist() if key in waiting))
+        return found
+
+    def keep(self, place: int, position: int) -> None:
+        """Remember that the text at this place is kept, as the one at that position of all."""
+        self.places.append(place)
+        self.positions.append(position)
+        for key in self._shared.get(place, ()):
+            self._kept.setdefault(key, []).append(position)
+
+
 class _Index:
-    """Which kept texts have a band key: a large sorted index, a recent one, and what waits to be settled."""
+    """Which kept texts have a band key: a large sorted index, a recent one, and single ones that wait to be sorted."""
 
     def __init__(self) -> None:
         self._large = _Sorted.empty()
         self._recent = _Sorted.empty()
         self._waiting: dict[int, list[int]] = {}
-        self._added: list[tuple[int, _U64]] = []
+        self._added: list[tuple[_U64, NDArray[np.uint32]]] = []
 
-    def add(self, position: int, keys: _U64) -> None:
-        self._added.append((position, keys))
-        for key in keys.tolist():
-            self._waiting.setdefault(key, []).append(position)
+    def open(self, keys: _U64) -> _Together:
+        """Look up texts by their band keys, shape (texts, bands)."""
+        return _Together(keys, (self._large, self._recent), self._waiting)
 
-    def waiting(self, keys: _U64) -> set[int]:
-        waiting = self._waiting
-        return {position for key in keys.tolist() if key in waiting for position in waiting[key]}
+    def close(self, here: _Together) -> None:
+        """Take in what was kept of texts that were looked up together."""
+        bands = here.keys.shape[1]
+        keys = here.keys[here.places].reshape(-1)
+        positions = np.repeat(np.array(here.positions, np.uint32), bands)
+        self._added.append((keys, positions))
+        if len(keys) + len(self._waiting) >= _SETTLED * bands:
+            self._settle(_RECENT * bands)
+        else:
+            for key, position in zip(keys.tolist(), positions.tolist(), strict=True):
+                self._waiting.setdefault(key, []).append(position)
 
-    def settled(self, keys: _U64) -> list[set[int]]:
-        """For each row of keys, the settled texts that share one of them."""
-        found: list[set[int]] = [set() for _ in keys]
-        flat = keys.reshape(-1)
-        order = np.argsort(flat)
-        asked = flat[order]
-        for index in (self._large, self._recent):
-            low = np.searchsorted(index.keys, asked)
-            hit = low < len(index.keys)
-            hit[hit] = index.keys[low[hit]] == asked[hit]
-            for place in np.flatnonzero(hit).tolist():
-                start = low[place]
-                end = np.searchsorted(index.keys, asked[place], "right")
-                found[order[place] // keys.shape[1]].update(index.positions[start:end].tolist())
-        return found
-
-    def settle(self) -> None:
-        """Sort what waits, once it is enough to be worth it."""
-        if len(self._added) < _TOGETHER:
-            return
-        keys = np.concatenate([keys for _, keys in self._added])
-        positions = np.repeat(np.array([place for place, _ in self._added], np.uint32), len(self._added[0][1]))
+    def _settle(self, most: int) -> None:
+        keys, positions = (np.concatenate(parts) for parts in zip(*self._added, strict=True))
         self._recent = self._recent.with_more(keys, positions)
-        if len(self._recent.keys) >= _RECENT * len(self._added[0][1]):
+        if len(self._recent.keys) >= most:
             self._large = self._large.with_more(self._recent.keys, self._recent.positions)
             self._recent = _Sorted.empty()
         self._waiting.clear()
@@ -228,6 +259,17 @@ class _Sorted(NamedTuple):
     @classmethod
     def empty(cls) -> "_Sorted":
         return cls(np.empty(0, np.uint64), np.empty(0, np.uint32))
+
+    def hits(
+        self, asked: _U64, rows: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
+        """Where in the index each sorted key that is there begins and ends, and the first hit of each of the rows."""
+        low = np.searchsorted(self.keys, asked)
+        hit = np.flatnonzero(low < len(self.keys))
+        hit = hit[self.keys[low[hit]] == asked[hit]]
+        hit = hit[np.argsort(rows[hit], kind="stable")]
+        bounds = np.searchsorted(rows[hit], np.arange(count + 1)).tolist()
+        return low[hit], np.searchsorted(self.keys, asked[hit], "right"), bounds
 
     def with_more(self, keys: _U64, positions: NDArray[np.uint32]) -> "_Sorted":
         every = np.concatenate([self.keys, keys])
