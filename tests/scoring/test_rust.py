@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 
@@ -71,9 +70,11 @@ fn largest(xs: Vec<i32>) -> i32 { Yes }""",
     "reads its own program": """fn largest(xs: Vec<i32>) -> i32 {
     let me = std::fs::read(std::env::args().next().unwrap()).unwrap(); me.len() as i32 }""",
     "never ends": "fn largest(xs: Vec<i32>) -> i32 { loop { std::thread::yield_now() } }",
-    "runs out of stack": "fn largest(xs: Vec<i32>) -> i32 { if xs.is_empty() { 0 } else { largest(xs.clone()) + xs[0] } }",
-    "panics in a thread that outlives it": """fn largest(xs: Vec<i32>) -> i32 {
-    std::thread::spawn(|| loop { std::process::exit(0) }); std::thread::sleep(std::time::Duration::from_secs(9)); 0 }""",
+    "runs out of stack": """fn largest(xs: Vec<i32>) -> i32 {
+    if xs.is_empty() { 0 } else { largest(xs.clone()) + xs[0] } }""",
+    "exits in a thread": """fn largest(xs: Vec<i32>) -> i32 {
+    std::thread::spawn(|| std::process::exit(0));
+    std::thread::sleep(std::time::Duration::from_secs(9)); 0 }""",
 }
 # What it has -> a program that nobody may call an answer by itself; a word of the reason.
 FOR_A_PERSON = {
@@ -170,7 +171,7 @@ def test_tests_that_show_nothing_accept_nothing(scorer, tests):
     ("tests", "total"),
     [
         ("fn main() { assert_eq!(largest(vec![1, 2]), 2); assert_ne!(largest(vec![1, 2]), 1); }", 2),
-        ("#[test]\nfn ends() -> Result<(), String> { largest(vec![1]); Ok(()) }", 1),
+        ("#[test]\nfn ends() -> Result<(), i32> { match largest(vec![1]) { 1 => Ok(()), n => Err(n) } }", 1),
         ("mod a { mod b { use super::super::*; #[test] fn deep() { assert!(largest(vec![1]) == 1) } } }", 1),
     ],
     ids=["main", "result", "nested"],
@@ -179,11 +180,7 @@ def test_tests_are_found_in_the_usual_shapes(scorer, tests, total):
     """Test functions wherever they are, with and without a result, or a main; and wrong code fails them."""
     right = tried(scorer, WHOLE, tests=tests)
     assert (right.category, right.sub_scores["total"]) == ("accepted", total), right
-    assert (
-        tried(scorer, WHOLE.replace(".unwrap()", ".unwrap() + 4 / (xs.len() as i32 - 3)"), tests=tests).category
-        != ("accepted")
-        or "ends" in tests
-    )
+    assert tried(scorer, "fn largest(xs: Vec<i32>) -> i32 { 0 }", tests=tests).category == "rejected"
 
 
 def test_a_helper_of_the_starter_is_not_the_candidates(scorer):
@@ -235,11 +232,13 @@ def test_without_a_compiler_nothing_is_scored(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the layers are those of Linux")
-@pytest.mark.skipif(os.geteuid() == 0, reason="root is protected by Landlock alone")
 def test_without_landlock_nothing_is_accepted(scorer):
-    """A program that can write to its own memory can say what it likes."""
-    weaker = TaskTests(Options(without=("landlock",)))
-    assert tried(weaker, WHOLE).category == "needs_human_review"
+    """A program that can write to its own memory can say what it likes: a person is asked, or the sandbox refuses."""
+    try:
+        category = tried(TaskTests(Options(without=("landlock",))), WHOLE).category
+    except LakeError:
+        category = "none: the sandbox refuses"
+    assert category in ("needs_human_review", "none: the sandbox refuses")
 
 
 @pytest.mark.parametrize(

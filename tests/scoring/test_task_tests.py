@@ -222,7 +222,7 @@ def test_blocks_without_the_entry_point_are_joined():
         (None, "not known"),
         ({**TASK, "tests": None}, "no tests"),
         ({**TASK, "tests": " \n"}, "no tests"),
-        ({**TASK, "language": "rust"}, "rust"),
+        ({**TASK, "language": "cobol"}, "cobol"),
     ],
 )
 def test_what_has_no_tests_to_run_is_not_scored(scorer, task, reason):
