@@ -34,6 +34,7 @@ Made from the views' SQL by `make docs`. Ask them with `lake sql`, `lake shell`,
 FOLDERS = {
     "facts": "Facts: the events that nobody has withdrawn",
     "state": "State: what follows from them",
+    "prompts": "Prompts: what a pool may take, and what it took",
     "datasets": "Datasets: one row a training example",
     "quarantine": "Quarantine: what was considered, and what was refused",
     "health": "Health",

@@ -19,6 +19,7 @@ from lake.errors import LakeError
 QUOTA_RULE = "largest remainder of share x target_size, at least 1 each, equal remainders in the order of the file"
 SHARES_OFF = 1e-6  # what the shares may add up to more or less than 1
 LARGEST = 100_000_000
+LOOSEST = 0.3  # below that, texts with little in common are candidates for one another
 _NAME_LENGTH = 100
 _TEMPLATE = Path(__file__).with_name("template.toml")
 
@@ -145,8 +146,8 @@ def _check(config: PoolConfig, name: str) -> None:
         refuse("target_size", f"must be 1 to {LARGEST:,}, and is {config.target_size}")
     if not 0 <= config.seed < 1 << 63:
         refuse("seed", f"must be 0 to 2^63 - 1, and is {config.seed}")
-    if not 0 < config.near_duplicate <= 1:
-        refuse("near_duplicate", f"must be above 0 and at most 1, and is {config.near_duplicate}")
+    if not LOOSEST <= config.near_duplicate <= 1:
+        refuse("near_duplicate", f"must be {LOOSEST} to 1, and is {config.near_duplicate}")
     _check_bounds(refuse, "", config.min_words, config.max_words)
     if not config.domain:
         refuse("domain", "there is none", "write a [[domain]] with a name and a share for each")
