@@ -28,6 +28,8 @@ Connection = Any  # what views.connect opens
 NEEDS = "replay_pool replay_rows replay_seen replay_sizes replay_evicted replay_reserved replay_active replay"
 ID_LENGTH = 16
 
+_BATCH_ROWS = 1 << 17
+_POOL = "select section_id, draw_weight from replay_pool where list_contains(?, section_type)"
 _MULTIPLIERS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))  # MurmurHash3's finalizer
 _SHIFT = np.uint64(33)
 
@@ -48,15 +50,16 @@ def draw(con: Connection, k: int, *, seed: int, types: Collection[str] = SECTION
         raise UsageError(f"{k} sections cannot be drawn", "ask for 0 or more")
     if unknown := sorted(set(types) - set(SECTION_TYPES)):
         raise UsageError(f"there is no section type {unknown[0]!r}", f"the types are {', '.join(SECTION_TYPES)}")
-    pool = con.execute(
-        "select section_id, draw_weight from replay_pool where list_contains(?, section_type)", [sorted(types)]
-    ).to_arrow_table()
-    ids = pool.column("section_id")
-    order = _largest(draw_keys(ids, np.asarray(pool.column("draw_weight")), seed), ids, k)
-    return Drawn(tuple(ids.take(pa.array(order)).to_pylist()), len(ids))
+    best = _Largest(k)
+    pool = 0
+    for batch in con.sql(_POOL, params=[sorted(types)]).to_arrow_reader(_BATCH_ROWS):
+        ids, weights = batch.column("section_id"), np.asarray(batch.column("draw_weight"))
+        best.add(draw_keys(ids, weights, seed), ids)
+        pool += len(batch)
+    return Drawn(best.ids(), pool)
 
 
-def draw_keys(ids: pa.ChunkedArray, weights: np.ndarray, seed: int) -> np.ndarray:
+def draw_keys(ids: pa.StringArray, weights: np.ndarray, seed: int) -> np.ndarray:
     """The key ln(u) / w of each section, shape (n,), float64, all below 0. `weights` are above 0.
 
     u is (h + 1/2) / 2^53, where h is the upper 53 bits of a 64-bit hash: the id's two halves, each mixed with 64 bits
@@ -74,17 +77,14 @@ def retention_delta(current: float | None, previous: float | None) -> float | No
     return None if current is None or previous is None else current - previous
 
 
-def _halves(ids: pa.ChunkedArray) -> np.ndarray:
+def _halves(ids: pa.StringArray) -> np.ndarray:
     """The 16 characters of each id as two numbers, shape (n, 2), uint64."""
     whole = pc.equal(pc.binary_length(ids), ID_LENGTH)
     if not pc.all(whole, min_count=0).as_py():
-        plain = (one if len(one.encode()) == ID_LENGTH else _short(one) for one in ids.to_pylist())
-        ids = pa.chunked_array([pa.array(plain, pa.string())])
-    fixed = ids.cast(pa.binary()).cast(pa.binary(ID_LENGTH)).combine_chunks()
-    if isinstance(fixed, pa.ChunkedArray):
-        fixed = pa.concat_arrays(fixed.chunks) if fixed.num_chunks else pa.array([], pa.binary(ID_LENGTH))
-    data = np.frombuffer(fixed.buffers()[1] or b"", "<u8")[2 * fixed.offset : 2 * (fixed.offset + len(fixed))]
-    return data.reshape(-1, 2)
+        ids = pa.array([one if len(one.encode()) == ID_LENGTH else _short(one) for one in ids.to_pylist()], pa.string())
+    fixed = ids.cast(pa.binary()).cast(pa.binary(ID_LENGTH))
+    data = np.frombuffer(fixed.buffers()[1] or b"", "<u8")
+    return data[2 * fixed.offset : 2 * (fixed.offset + len(fixed))].reshape(-1, 2)
 
 
 def _short(section_id: str) -> str:
@@ -97,13 +97,33 @@ def _mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> _SHIFT)
 
 
-def _largest(keys: np.ndarray, ids: pa.ChunkedArray, k: int) -> np.ndarray:
-    """The places of the k largest keys, the largest first; of equal ones the lower id first."""
-    if k < len(keys):
-        # All that could be among them, equal ones too, before anything is put in order.
-        least = np.partition(keys, len(keys) - k)[len(keys) - k] if k else np.inf
-        places = np.flatnonzero(keys >= least)
-    else:
-        places = np.arange(len(keys))
-    texts = np.array(ids.take(pa.array(places)).to_pylist(), dtype=str)
-    return places[np.lexsort((texts, -keys[places]))][:k]
+class _Largest:
+    """The `k` largest keys of those that came, with their ids; what cannot be among them is let go."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._keys = np.empty(0)
+        self._ids = np.empty(0, "S1")
+
+    def add(self, keys: np.ndarray, ids: pa.StringArray) -> None:
+        """Take these into account."""
+        if len(self._keys) >= self._k:
+            worth = keys >= self._least()
+            keys, ids = keys[worth], ids.filter(pa.array(worth))
+        texts = np.array([one.encode() for one in ids.to_pylist()], dtype=bytes)
+        self._keys = np.concatenate([self._keys, keys])
+        self._ids = np.concatenate([self._ids, texts]) if len(texts) else self._ids
+        if len(self._keys) > 2 * self._k:
+            kept = self._keys >= self._least()  # equal ones too: which of them count, their ids decide
+            self._keys, self._ids = self._keys[kept], self._ids[kept]
+
+    def ids(self) -> tuple[str, ...]:
+        """The ids, that of the largest key first, of equal keys the lower id first."""
+        order = np.lexsort((self._ids, -self._keys))[: self._k]
+        return tuple(one.decode() for one in self._ids[order].tolist())
+
+    def _least(self) -> float:
+        """The smallest key that is among the largest so far."""
+        if not self._k:
+            return np.inf
+        return float(np.partition(self._keys, len(self._keys) - self._k)[len(self._keys) - self._k])

@@ -3,8 +3,8 @@
 -- days; under uniform 1. A section of weight 0 is never drawn, whatever the scheme.
 with
 newest as (
-    select max(last_seen) as last_seen
-    from replay_seen
+    select coalesce(max(recorded_at), timestamptz '1970-01-01 00:00:00+00') as last_seen
+    from replay
 ),
 
 asked as (

@@ -1,35 +1,28 @@
--- One row per section of past training: how many bytes of UTF-8 its content has
+-- One row per section of past training: how many bytes of UTF-8 its content has, and when it was seen last
+-- The content itself is read only where nobody told its size.
 with
-told as (
+sized as (
     select
         section_id,
+        section_type,
+        recorded_at,
         content_bytes as bytes
     from replay
     where content_bytes is not null
-),
-
-counted as (
-    select
-        section_id,
-        octet_length(encode(content)) as bytes
-    from replay
-    where content_bytes is null
-),
-
-all_told as (
-    select
-        section_id,
-        bytes
-    from told
     union all
     select
         section_id,
-        bytes
-    from counted
+        section_type,
+        recorded_at,
+        octet_length(encode(content)) as bytes
+    from replay
+    where content_bytes is null
 )
 
 select
     section_id,
+    min(section_type) as section_type,
+    coalesce(max(recorded_at), timestamptz '1970-01-01 00:00:00+00') as last_seen,
     max(bytes) as bytes
-from all_told
+from sized
 group by section_id
