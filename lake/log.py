@@ -187,7 +187,6 @@ class Log:
         try:
             state = self._states.newest() if version is None else self._states.at(version)
         except Damaged as error:
-            self._check_newest()
             raise Damaged(f"{path}: cannot be opened: {error.message}", error.hint) from error
         found = state.metadata.get("configuration", {})
         for name, value in PROPERTIES.items():
@@ -368,15 +367,6 @@ class Log:
             return digest(self._store.read(commit_name(self.kind, pin.version))) == pin.head
         except FileNotFoundError:
             return False
-
-    def _check_newest(self) -> None:
-        """Raise Damaged if the newest commit is; it says so plainer than a Delta reader."""
-        commits = [name for name in self._store.names(f"{self.folder}/_delta_log") if COMMIT.fullmatch(name)]
-        for name in commits[-1:]:
-            decode(
-                self._store.read(f"{self.folder}/_delta_log/{name}"),
-                self._store.url(f"{self.folder}/_delta_log/{name}"),
-            )
 
     def _remains(self) -> bool:
         """Whether there is something of a table whose first commit is lost. Asked while there is no first commit."""
