@@ -53,8 +53,8 @@ class Blacklist:
         """Whether a text, of these words, has any of them."""
         return (
             not self._words.isdisjoint(found)
-            or any(pattern.search(text) for pattern in self._patterns)
-            or (bool(self._phrases) and self._has_phrase(found))
+            or (self._patterns != () and any(pattern.search(text) for pattern in self._patterns))
+            or (self._phrases != {} and self._has_phrase(found))
         )
 
     def _has_phrase(self, found: list[str]) -> bool:

@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ CHUNK_BYTES = 64 << 20  # or fewer, where they are long
 _CANDIDATES = Path(__file__).with_name("candidates.sql").read_text("utf-8")
 _MEMBERS = Path(__file__).with_name("members.sql").read_text("utf-8")
 _READ_ROWS = 8192
+_FEWEST, _MOST = 64, 8192  # prompts that are compared with the others at once
 _HELD = ""  # the key of what is for evaluation, among the texts that others are compared with
 
 Progress = Callable[[int, int | None], None]
@@ -243,38 +244,37 @@ class _Filling:
                 self._take(place, _Looked(row, None, language, len(words(row.text))))
 
     def _take_from(self, place: int, rows: Iterable[_Row]) -> None:
-        """Take prompts of a domain until it is full. They are looked at ahead, which counts for nothing until then."""
+        """Take prompts of a domain until it is full; what is left is counted: there was enough before it."""
         slot = self._slots[place]
+        assert slot.quota is not None
         every = self._of_slot(place, rows)
-        ahead: deque[_Looked] = deque()
+        fit = self._fit(place, every)
+        # Not many more at a time than are wanted: what is not needed is not looked at.
+        while some := list(islice(fit, min(max(slot.quota - self._taken[place], _FEWEST), _MOST))):
+            matches = self._near.matches([(looked.row.prompt_id, looked.row.text) for looked in some])
+            for looked, match in zip(some, matches, strict=True):
+                said = _said(looked.row)
+                if said in self._held or (match is not None and match.kept == _HELD):
+                    self._refused[place]["held_back"] += 1
+                elif said in self._exact:
+                    self._refused[place]["exact_duplicate"] += 1
+                elif match is not None:
+                    self._refused[place]["near_duplicate"] += 1
+                else:
+                    self._exact.add(said)
+                    self._take(place, looked)
+                    if self._taken[place] == slot.quota:
+                        deque(every, maxlen=0)
+                        return
 
-        def fit() -> Iterator[tuple[str, str]]:
-            for row in every:
-                looked = self._looked(slot, row)
-                ahead.append(looked)
-                if looked.reason is None:
-                    yield row.prompt_id, row.text
-
-        for match in self._near.matches(fit()):
-            while (looked := ahead.popleft()).reason is not None:
-                self._refused[place][looked.reason] += 1
-            said = _said(looked.row)
-            if said in self._held or (match is not None and match.kept == _HELD):
-                self._refused[place]["held_back"] += 1
-            elif said in self._exact:
-                self._refused[place]["exact_duplicate"] += 1
-            elif match is not None:
-                self._refused[place]["near_duplicate"] += 1
+    def _fit(self, place: int, rows: Iterable[_Row]) -> Iterator[_Looked]:
+        """The prompts that would do by themselves; the others are counted."""
+        for row in rows:
+            looked = self._looked(self._slots[place], row)
+            if looked.reason is None:
+                yield looked
             else:
-                self._exact.add(said)
-                self._take(place, looked)
-                if self._taken[place] == slot.quota:
-                    break
-        else:
-            self._refused[place].update(looked.reason for looked in ahead if looked.reason is not None)
-        for _ in every:
-            # What is left is counted: there was enough before it.
-            pass
+                self._refused[place][looked.reason] += 1
 
     def _looked(self, slot: _Slot, row: _Row) -> _Looked:
         """A prompt by itself, whatever others are like."""

@@ -54,17 +54,16 @@ def read_question(row: Row, _place: Place) -> Iterable[Mapping[str, Any]]:
 def read_turns(row: Row, _place: Place) -> Iterable[Mapping[str, Any]]:
     """One prompt a row: all that the user says, in `turns` or in a conversation, without any answer."""
     if row.get("turns") is not None:
-        turns = row["turns"]
-        if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
-            raise refuse("wrong_type", "turns: must be a list of texts, with one at least")
-        messages = [{"role": "user", "content": turn} for turn in turns]
+        messages = _turns(row)
     else:
         messages = [message for message in _chat(row) if message["role"] in ("system", "developer", "user")]
     return [_plain(row) | prompt(None, messages)]
 
 
 def read_opening(row: Row, _place: Place) -> Iterable[Mapping[str, Any]]:
-    """One prompt a row: how a conversation begins, up to the first answer."""
+    """One prompt a row: how a conversation begins, up to the first answer; of `turns` the first."""
+    if row.get("turns") is not None:
+        return [_plain(row) | prompt(None, _turns(row)[:1])]
     messages = _chat(row)
     first = next((at for at, message in enumerate(messages) if message["role"] == "assistant"), len(messages))
     return [_plain(row) | prompt(None, messages[:first])]
@@ -116,6 +115,13 @@ def in_domain(read: Read, domain: str) -> Read:
         return made
 
     return read_in_domain
+
+
+def _turns(row: Row) -> list[Row]:
+    turns = row["turns"]
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
+        raise refuse("wrong_type", "turns: must be a list of texts, with one at least")
+    return [{"role": "user", "content": turn} for turn in turns]
 
 
 def _chat(row: Row) -> list[Row]:

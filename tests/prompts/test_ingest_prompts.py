@@ -37,6 +37,7 @@ def prompts(lake: Lake) -> list[dict[str, object]]:
         ("question", {"instruction": "Translate.", "input": "Guten Tag"}, ("Translate.\n\nGuten Tag", None)),
         ("question", {"prompt": "\n/* Add. */\n", "declaration": "\nfn add(\n"}, ("/* Add. */\n\nfn add(", None)),
         ("turns", {"turns": ["One?"]}, ("One?", None)),
+        ("opening", {"turns": ["One?", "Two?"], "category": "maths"}, ("One?", None)),
         (
             "turns",
             {"turns": ["One?", "Two?"]},
