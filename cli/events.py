@@ -250,10 +250,10 @@ _MATCHES = {
     Target.source: "source.file = $target",
 }
 _TABLES = {
-    Target.event: ("evidence", "scores", "tasks", "rejects", "retractions"),
-    Target.run: ("evidence", "scores"),
-    Target.task: ("evidence", "scores", "tasks"),
-    Target.source: ("evidence", "scores", "tasks", "rejects"),
+    Target.event: ("evidence", "scores", "tasks", "prompts", "replay", "annotations", "rejects", "retractions"),
+    Target.run: ("evidence", "scores", "annotations"),
+    Target.task: ("evidence", "scores", "tasks", "annotations"),
+    Target.source: ("evidence", "scores", "tasks", "prompts", "replay", "annotations", "rejects"),
 }
 
 

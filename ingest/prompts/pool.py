@@ -33,6 +33,7 @@ from views import connect, needed
 
 EVALUATION = "eval"  # the split of what is held back
 EVALUATION_SPLITS = (EVALUATION, "test", "validation")  # of prompts that no pool takes
+MEMORY = "512MiB"  # beyond which the order of the prompts is worked out on the disk
 CHUNK_ROWS = 50_000  # prompts that are appended together,
 CHUNK_BYTES = 64 << 20  # or fewer, where they are long
 
@@ -75,7 +76,7 @@ def build(lake: Lake, plan: Plan, options: Options | None = None, progress: Prog
     since = time.monotonic()
     snapshot = lake.snapshot(options.at)
     filling = _Filling(plan, progress)
-    with connect(snapshot, sql=needed("prompt_candidates")) as connection:
+    with connect(snapshot, sql=needed("prompt_candidates"), memory_limit=MEMORY) as connection:
         filling.fill(_candidates(connection, plan))
         pool = filling.pool(options.name)
         if pool.is_short and not options.allow_short:
