@@ -25,7 +25,7 @@ from lake.events import SECTION_TYPES
 
 Connection = Any  # what views.connect opens
 
-NEEDS = "replay_pool replay_rows replay_seen replay_sizes replay_evicted replay_reserved replay_active replay"
+NEEDS = "replay_pool"
 ID_LENGTH = 16
 
 _BATCH_ROWS = 1 << 17
@@ -44,7 +44,7 @@ class Drawn(msgspec.Struct, frozen=True):
 def draw(con: Connection, k: int, *, seed: int, types: Collection[str] = SECTION_TYPES) -> Drawn:
     """The ids of `k` sections of these types, or of all that may be drawn if they are fewer.
 
-    `con` has the relations of `NEEDS` open. Raises UsageError for a `k` below 0 and a type that is none.
+    `con` has the relation that `NEEDS` names, and what that one needs. Raises UsageError for a `k` below 0 and a type that is none.
     """
     if k < 0:
         raise UsageError(f"{k} sections cannot be drawn", "ask for 0 or more")

@@ -1,15 +1,16 @@
 """The lake's own rows: the kind's columns by name.
 
-`run_id`, `task_id` and `text` are enough for evidence, and `text` for a prompt, whose id is a function of it. What is
-missing takes its default (`checks.DEFAULTS`) or stays unknown; nothing is invented, least of all a time.
+`run_id`, `task_id` and `text` are enough for evidence, `text` for a prompt, `section_type` and `content` for a section
+of past training; the ids of these two are functions of what they say. What is missing takes its default (`checks.DEFAULTS`) or stays unknown; nothing is invented, least of all a time.
 `schema_version`, if given, must be one that this version knows.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ingest.readers import prompts
+from ingest.replay import sightings
 from ingest.rows import Place, refuse
 from lake.events import KINDS, SCHEMA_VERSION
 
@@ -26,7 +27,18 @@ def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
             raise refuse("unknown_schema_version", f"schema_version: {version!r:.60} is not {SCHEMA_VERSION}")
     if place.format == "csv":
         row = _from_text(row, place.kind)
-    return [prompts.read_native(row) if place.kind == "prompts" else row]
+    return [_MEANT.get(place.kind, _as_it_is)(row)]
+
+
+def _as_it_is(row: dict[str, Any]) -> Mapping[str, Any]:
+    return row
+
+
+# What a row of these kinds leaves out follows from what it says.
+_MEANT: Mapping[str, Callable[[dict[str, Any]], Mapping[str, Any]]] = {
+    "prompts": prompts.read_native,
+    "replay": sightings.from_row,
+}
 
 
 def _from_text(row: dict[str, Any], kind: str) -> dict[str, Any]:
