@@ -15,11 +15,12 @@ import pytest
 import zstandard
 
 from exporters import receipt
+from exporters.datasets import DATASETS
 from exporters.export import Options, export, export_all
 from lake import Lake, LakeError
 from lake.errors import UnknownRef, UsageError
 from tests.exporters.conftest import NASTY, fill, run, verdict
-from views.connect import sources
+from views.connect import dumps, sources
 from views.policy import Policy
 
 ROOT = Path(__file__).parents[2]
@@ -295,12 +296,34 @@ def test_an_unknown_state_is_refused(filled, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_lake_exports_no_rows(lake, tmp_path):
-    """A lake without events gives datasets without rows, whole in every other way."""
-    for one in export_all(lake, tmp_path / "out"):
-        assert one.counts.considered == 0
-        assert lines(tmp_path / "out" / one.dataset) == []
-        assert receipt.read(tmp_path / "out" / one.dataset) == one
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_an_empty_lake_exports_no_rows(lake, tmp_path, dataset):
+    """A lake without events gives a dataset without rows, whole in every other way."""
+    one = export(lake, dataset, tmp_path / "out")
+    assert one.counts.considered == 0
+    assert lines(tmp_path / "out") == []
+    assert receipt.read(tmp_path / "out") == one
+
+
+def test_what_nothing_was_considered_for_is_left_out_of_all(lake, tmp_path):
+    """Of all datasets, those without a record get no folder; where that is all of them, nothing is written."""
+    for options in (Options(), Options(dry_run=True)):
+        with pytest.raises(LakeError, match="nothing to export"):
+            export_all(lake, tmp_path / "none", options)
+    assert not (tmp_path / "none").exists()
+    lake.append("evidence", [run("alone", "t1", "an answer")], producer="test", sequence=1)
+    made = export_all(lake, tmp_path / "out")
+    assert {one.dataset for one in made} == {path.name for path in (tmp_path / "out").iterdir()}
+    assert all(one.counts.considered for one in made)
+    assert made == export_all(lake, tmp_path / "dry", Options(dry_run=True))
+
+
+def test_older_rules_know_no_later_dataset(filled, tmp_path):
+    """Under the rules of its day a lake has the datasets of its day; another is refused by name."""
+    older = {name: text for name, text in sources().items() if name != "preference"}
+    views = filled.put_object(dumps(older))
+    with pytest.raises(UsageError, match="no dataset 'preference'"):
+        export(filled, "preference", tmp_path / "out", Options(views=views))
 
 
 CHAT = [

@@ -105,7 +105,7 @@ def test_messages_name_the_bucket(filled, s3, s3_uri):
         with pytest.raises(UsageError, match=f"^{s3_uri}: there is nothing here"):
             look(s3_uri)
     Bucket(s3_uri).write_new("notes.txt", b"")
-    with pytest.raises(UsageError, match=f"^{s3_uri}: nothing to validate"):
+    with pytest.raises(UsageError, match=f"^{s3_uri}: no rows here"):
         validate(s3_uri)
     with pytest.raises(LakeError, match=f"^{s3_uri}/receipt.json: there is no receipt here"):
         verify(filled, s3_uri)
