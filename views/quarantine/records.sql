@@ -1,29 +1,30 @@
 -- One row per record that a dataset considers: an evidence event, or a scored run without evidence. Faults bar it from
--- every dataset.
+-- every dataset: its own, and then those of the gates that the policy shuts.
 select
     'event' as record_type,
-    event_id as record_id,
-    event_id,
-    recorded_at,
-    source,
-    run_id,
-    task_id,
-    kind,
-    role,
-    model,
-    stream,
-    extra,
-    messages,
-    tools,
-    own_prompt,
-    task_line,
-    response,
-    answer,
-    category,
-    score,
-    score_event_id,
-    faults
-from judged_evidence
+    judged.event_id as record_id,
+    judged.event_id,
+    judged.recorded_at,
+    judged.source,
+    judged.run_id,
+    judged.task_id,
+    judged.kind,
+    judged.role,
+    judged.model,
+    judged.stream,
+    judged.extra,
+    judged.messages,
+    judged.tools,
+    judged.own_prompt,
+    judged.task_line,
+    judged.response,
+    judged.answer,
+    judged.category,
+    judged.score,
+    judged.score_event_id,
+    concat_ws(',', nullif(judged.faults, ''), gate.errors) as faults
+from judged_evidence as judged
+left join gate_faults as gate on judged.event_id = gate.event_id
 union all
 select
     'run' as record_type,
