@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import zstandard
 
 LINE_BYTES = 64 << 20
@@ -27,13 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-class Unreadable(msgspec.Struct, frozen=True):
-    """A row that cannot be read, and why."""
-
-    why: str
-
-
-def texts(path: Path, form: str) -> Iterator[tuple[int, bytes | Unreadable]]:
+def texts(path: Path, form: str) -> Iterator[tuple[int, bytes]]:
     """The text of each row with its number from 1, in lines that of the line; blank lines are no rows.
 
     Raises EOFError where the file ends too early, a row is longer than LINE_BYTES, or an array goes wrong.
@@ -98,8 +91,17 @@ class _Elements:
             if not self._more():
                 return ""
 
-    def back(self) -> None:
-        self._at -= 1
+    def skip_space(self) -> None:
+        """Go to the next character that is no space, or to the end."""
+        if self.sign():
+            self._at -= 1
+
+    def ends(self) -> bool:
+        """Whether the array's end is next, which is gone past."""
+        self.skip_space()
+        ended = self._text.startswith("]", self._at)
+        self._at += ended
+        return ended
 
     def element(self, number: int) -> bytes:
         while True:
@@ -122,17 +124,12 @@ def _elements(data: "io.BufferedReader[Any]") -> Iterator[tuple[int, bytes]]:
     array = _Elements(data)
     assert array.sign() == "["
     number = 0
-    sign = array.sign()
-    while sign != "]":
-        if number == 0:
-            array.back()
-        elif sign != ",":
+    while not array.ends():
+        if number and array.sign() != ",":
             raise EOFError(f"after element {number}: there must be , or ]")
         number += 1
-        sign = array.sign()
-        array.back()
+        array.skip_space()
         yield number, array.element(number)
-        sign = array.sign()
     if array.sign():
         raise EOFError("there is something after the array")
 

@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporters import hugging_face
-from exporters.json_texts import Unreadable, texts
+from exporters.json_texts import texts
 from lake.errors import UsageError
 
 # By the longest suffix that a name ends in.
@@ -68,6 +68,12 @@ class DataFile(NamedTuple):
     name: str
     form: str
     split: str
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A row that cannot be read, and why."""
+
+    why: str
 
 
 def data_files(root: Path, called: str) -> list[DataFile]:
@@ -176,7 +182,7 @@ def rows(file: DataFile, columns: list[str] | None = None) -> Iterator[tuple[int
         decode = msgspec.json.Decoder().decode
         for number, text in texts(file.path, file.form):
             try:
-                yield number, decode(text) if isinstance(text, bytes) else text
+                yield number, decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 yield number, Unreadable(f"not JSON: {error}")
         return

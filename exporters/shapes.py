@@ -362,7 +362,7 @@ def _shapes(*made: Shape) -> dict[str, Shape]:
 
 # In the order in which they are looked for: a row of one may have the columns of a later one too.
 SHAPES = _shapes(
-    Shape("ipo", ("prompt", "chosen", "rejected", "margin"), ("chosen", "rejected"), _ipo, ("margin",)),
+    Shape("ipo", ("prompt", "chosen", "rejected", "margin"), ("chosen", "rejected"), _ipo, ("margin", "prompt")),
     Shape("preference", ("prompt", "chosen", "rejected"), ("chosen", "rejected"), _preference),
     Shape("preference-implicit", ("chosen", "rejected"), (), _implicit),
     Shape("kto", ("prompt", "completion", "label"), ("completion",), _kto, ("label",)),

@@ -20,9 +20,8 @@ import zstandard
 
 from exporters import receipt
 from exporters.export import mismatches
-from exporters.json_texts import Unreadable
 from exporters.places import fetched
-from exporters.reading import BATCH_ROWS, COLUMNAR, DataFile, batches, data_files, objects, rows, schema_of
+from exporters.reading import BATCH_ROWS, COLUMNAR, DataFile, Unreadable, batches, data_files, objects, rows, schema_of
 from exporters.shapes import FAMILIES, SHAPES, Found, Limits, row_problem, shape_of, shapes_named
 from lake.errors import LakeError, UsageError
 
