@@ -369,7 +369,7 @@ class _Relations:
         if rows.made.render is None:
             return first.schema, batches
         rendered = (render(rows, batch, lines=self._lines) for batch in batches)
-        empty = render(rows, first.schema.empty_table().combine_chunks().to_batches()[0], lines=self._lines)
+        empty = render(rows, pa.RecordBatch.from_pylist([], first.schema), lines=self._lines)
         return empty.schema, rendered
 
     def _read(self, rows: Rows, after: str | None, upto: str | None) -> pa.RecordBatchReader:

@@ -10,9 +10,10 @@ already looks so gets one more. In the JSON of tool calls, which an encoder writ
 Definitions of tools have no place in this form.
 """
 
-import json
 import re
 from collections.abc import Iterator
+
+import msgspec
 
 from exporters.harmony.chats import Chat, Turn
 
@@ -35,17 +36,14 @@ def escaped(text: str) -> str:
 def _turn(turn: Turn) -> Iterator[str]:
     yield f"<|{turn.role}|>"
     if turn.role == "tool":
-        named = ("name", turn.name) if turn.call_id is None else ("tool_call_id", turn.call_id)
-        yield f"<|{named[0]}|>{escaped(str(named[1]))}<|/{named[0]}|>"
+        tag, name = ("name", turn.name) if turn.call_id is None else ("tool_call_id", turn.call_id)
+        yield f"<|{tag}|>{escaped(str(name))}<|/{tag}|>"
     if turn.thinking:
         yield f"<|thinking|>{escaped(turn.thinking)}<|/thinking|>"
     if turn.calls:
         calls = [
-            {"id": call.id, "name": call.name, "arguments": json.loads(call.arguments)}
-            if call.id is not None
-            else {"name": call.name, "arguments": json.loads(call.arguments)}
-            for call in turn.calls
+            {"id": call.id, "name": call.name, "arguments": msgspec.Raw(call.arguments.encode())} for call in turn.calls
         ]
-        said = json.dumps(calls, ensure_ascii=False, separators=(",", ":"))
+        said = msgspec.json.encode(calls).decode()
         yield f"<|tool_calls|>{said.replace('<|', chr(92) + 'u003c|')}<|/tool_calls|>"
     yield escaped(turn.text)

@@ -129,7 +129,10 @@ def _turn(place: int, role: str, message: Mapping[str, Any]) -> Turn:
     text = _text(place, message)
     if role == "user":
         return Turn("user", text)
-    calls = tuple(_call(place, number, call) for number, call in enumerate(message.get("tool_calls") or ()))
+    given = message.get("tool_calls")
+    if not isinstance(given, list | tuple | None):
+        raise _wrong(place, "tool_calls must be a list")
+    calls = tuple(_call(place, number, call) for number, call in enumerate(given or ()))
     if not calls and not text.strip():
         raise _wrong(place, "the assistant says nothing and calls nothing")
     # Where there is a call, white space before it is nothing that anybody is told.
@@ -154,13 +157,13 @@ def _part(place: int, number: int, part: Any) -> str:
 
 
 def _thinking(place: int, message: Mapping[str, Any]) -> str:
-    for key in THINKING:
+    found = ""
+    for key in reversed(THINKING):
         thinking = message.get(key)
-        if thinking is not None and not isinstance(thinking, str):
+        if not isinstance(thinking, str | None):
             raise _wrong(place, f"{key} must be text")
-        if thinking and thinking.strip():
-            return str(thinking)
-    return ""
+        found = thinking if thinking and thinking.strip() else found
+    return found
 
 
 def _call(place: int, number: int, call: Any) -> Call:
@@ -180,9 +183,17 @@ def _call(place: int, number: int, call: Any) -> Call:
 def is_object(text: str) -> bool:
     """Whether this is JSON text of an object."""
     try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, RecursionError):
+        return isinstance(_STRICT.decode(text), dict)
+    except (ValueError, RecursionError):
         return False
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+# Numbers stay text: whether they are numbers counts, and not how large they are.
+_STRICT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_number)
 
 
 def _call_meant(place: int, message: Mapping[str, Any], waiting: Sequence[Call]) -> int:

@@ -212,6 +212,7 @@ def test_content_in_parts_and_the_keys_of_thinking_are_read():
         ([user([{"type": "image_url"}])], "messages[0]: content[0] is a part without text (image_url)"),
         ([ASKED, said(" ")], "messages[1]: the assistant says nothing and calls nothing"),
         ([ASKED, {**ANSWER, "thinking": 3}], "messages[1]: thinking must be text"),
+        ([ASKED, {"role": "assistant", "tool_calls": {"name": "f"}}], "messages[1]: tool_calls must be a list"),
         ([ASKED, {"role": "assistant", "tool_calls": ["x"]}], "messages[1]: tool_calls[0] has no name of letters"),
         (
             [ASKED, {"role": "assistant", "tool_calls": [{"function": {"name": "f x", "arguments": {}}}]}],
@@ -219,6 +220,10 @@ def test_content_in_parts_and_the_keys_of_thinking_are_read():
         ),
         (
             [ASKED, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{,}"}}]}],
+            "messages[1]: tool_calls[0]: the arguments of f are no JSON object",
+        ),
+        (
+            [ASKED, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"a": NaN}'}]}],
             "messages[1]: tool_calls[0]: the arguments of f are no JSON object",
         ),
         ([ASKED, CALLING, ASKED], "messages[2]: the call of get_weather has no result"),
@@ -472,6 +477,8 @@ def test_the_older_tags_come_in_their_order():
         "<|assistant|><|thinking|>20 it is.<|/thinking|>20 degrees.<|endoftext|>"
     )
     named = Chat((Turn("user", "a"), Turn("tool", "b", name="f")))
+    without = Chat((Turn("assistant", calls=(Call("f", '{"a": 1e999}'),)),))
+    assert '[{"id":null,"name":"f","arguments":{"a": 1e999}}]' in tags.render(without)
     assert tags.render(named, prompt=True) == "<|user|>a<|tool|><|name|>f<|/name|>b<|assistant|>"
 
 

@@ -1,0 +1,134 @@
+"""Trajectories: what an agent was told, thought, called and got back, from runs that the verdict accepts.
+
+In one shape the messages are those of the evidence, unchanged; the other two are one text a row, Harmony or the older
+tags, rendered from the same messages.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exporters import harmony, tags
+from exporters.dataset import Dataset, Fault, Rows, Shape
+from exporters.datasets.sft import NEVER, UNBROKEN, allowed
+from exporters.faults import FirewallBreach, blank, not_in, provenance
+
+# One text of both, for a renderer to take apart.
+_BOTH = """concat('{"messages":', messages, ',"tools":', coalesce(tools, 'null'), '}')"""
+
+
+class _Both(msgspec.Struct):
+    messages: list[object]
+    tools: list[object] | None
+
+
+_DECODER = msgspec.json.Decoder(_Both)
+_Value = TypeVar("_Value")
+
+
+def texts(batch: pa.RecordBatch, name: str, render: Callable[[str], str]) -> pa.RecordBatch:
+    """The batch with every text of a column rendered. Raises FirewallBreach where one cannot be."""
+    made = []
+    for place, text in enumerate(batch.column(name).to_pylist()):
+        try:
+            made.append(render(text))
+        except (harmony.Unrenderable, msgspec.DecodeError, RecursionError) as error:
+            row = batch.column("id")[place]
+            raise FirewallBreach(
+                f"{row}: it cannot be rendered: {error}; nothing was written",
+                "its view let it through; export without --views to use the installed one",
+            ) from None
+    return batch.set_column(batch.schema.get_field_index(name), name, pa.array(made, pa.string()))
+
+
+def _as_harmony(text: str) -> str:
+    both = _DECODER.decode(text)
+    return harmony.render(harmony.read_chat(both.messages, both.tools))
+
+
+def _as_tags(text: str) -> str:
+    both = _DECODER.decode(text)
+    return tags.render(harmony.read_chat(both.messages, both.tools))
+
+
+def _faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
+    yield from blank(batch, "id", "task_id")
+    column = batch.column("category")
+    bad = pc.or_(not_in(column, allowed(rows.policy)), pc.invert(not_in(column, NEVER)))
+    yield bad, lambda place: f"category {column[place].as_py()!r} is not allowed in trajectories"
+    yield from blank(batch, "source_run_id", "event_id", "score_event_id")
+    yield from provenance(batch.column("provenance"), "provenance")
+    if rows.shape == "conversational":
+        tools = batch.column("tools").to_pylist()
+        yield from row_faults(list(zip(batch.column("messages").to_pylist(), tools, strict=True)), _untold)
+    else:
+        yield from blank(batch, "text")
+        yield from row_faults(batch.column("text").to_pylist(), _TEXT_FAULTS[rows.shape])
+
+
+def row_faults(values: list[_Value], fault: Callable[[_Value], str | None]) -> Iterator[Fault]:
+    """Faults that only a look at each row by itself can find."""
+    faults = {place: why for place, value in enumerate(values) if (why := fault(value)) is not None}
+    marked = np.zeros(len(values), bool)
+    marked[list(faults)] = True
+    yield pa.array(marked), faults.__getitem__
+
+
+def _untold(row: tuple[str | None, str | None]) -> str | None:
+    messages, tools = row
+    try:
+        harmony.read_chat(messages or "", tools)
+    except harmony.Unrenderable as error:
+        return error.message
+    return None
+
+
+def no_harmony(text: str | None) -> str | None:
+    """Why a text is no Harmony, None if it is."""
+    return next(iter(harmony.problems(text or "")), None)
+
+
+def _no_tags(text: str | None) -> str | None:
+    if text is None or not text.endswith(tags.END):
+        return f"text does not end with {tags.END}"
+    return None if "<|assistant|>" in text else "text has no turn of the assistant"
+
+
+_TEXT_FAULTS: dict[str, Callable[[str | None], str | None]] = {"harmony": no_harmony, "tags": _no_tags}
+
+DATASET = Dataset(
+    name="trajectories",
+    one_row="One row is one run of an agent that may be imitated: its conversation, with tool calls and thinking.",
+    shapes={
+        "conversational": Shape(
+            {"messages": UNBROKEN.format("messages"), "tools": UNBROKEN.format("tools")}, json=("messages", "tools")
+        ),
+        "harmony": Shape({"text": _BOTH}, render=lambda _, batch: texts(batch, "text", _as_harmony)),
+        "tags": Shape({"text": _BOTH}, render=lambda _, batch: texts(batch, "text", _as_tags)),
+    },
+    provenance=(
+        "source_run_id",
+        "task_id",
+        "category",
+        "role",
+        "model",
+        "quality_score",
+        "created_at",
+        "provenance",
+        "event_id",
+        "score_event_id",
+    ),
+    record="hash('event', event_id)",
+    claims={
+        "claim": (
+            "hash(score_event_id, source_run_id, category)",
+            "select hash(event_id, run_id, category) as key from events.scores",
+        )
+    },
+    faults=_faults,
+    said="instruction",
+)
