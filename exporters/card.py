@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from exporters.dataset import Dataset
 from exporters.formats import data_files
+from exporters.packed import NPY
 from exporters.receipt import Counts
 
 NAME = "README.md"
@@ -30,22 +31,14 @@ def render(
     """The card's text: a YAML head, and the export in plain words. `rebuild` is the command that makes it again."""
     vector = ", ".join(f"{kind} {tables[kind]}" for kind in sorted(tables))
     lines = [
-        "---",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        *(line for split in counts.splits or ("train",) for line in _split(form, split)),
-        "dataset_info:",
-        "  features:",
-        *_features(schema, "  "),
-        "---",
-        "",
+        *_head(form, schema, counts),
         f"# {dataset.name}",
         "",
         dataset.one_row,
         "",
         f"{counts.considered} records were considered: {counts.exported} are here, {counts.quarantined} are not.",
         *_held_out(counts),
+        *_packed(counts),
         *_reasons(counts),
         "",
         f"Snapshot `{snapshot}` ({vector}), views `{views[:12]}`, under the policy",
@@ -63,6 +56,24 @@ def render(
     return "\n".join(lines)
 
 
+def _head(form: str, schema: pa.Schema, counts: Counts) -> list[str]:
+    """What tells a loader where the rows of each split are, and their types; it reads no arrays of NumPy's."""
+    if form == NPY:
+        return []
+    return [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        *(line for split in counts.packed or counts.splits or ("train",) for line in _split(form, split)),
+        "dataset_info:",
+        "  features:",
+        *_features(schema, "  "),
+        "---",
+        "",
+    ]
+
+
 def _split(form: str, name: str) -> tuple[str, str]:
     return f"  - split: {name}", f"    path: {data_files(form, name)}"
 
@@ -71,6 +82,25 @@ def _held_out(counts: Counts) -> list[str]:
     if counts.splits is None:
         return []
     return ["", " and ".join(f"{rows} rows are for {split}" for split, rows in counts.splits.items()) + "."]
+
+
+def _packed(counts: Counts) -> list[str]:
+    if counts.packed is None or counts.profile is None:
+        return []
+    named = ("documents", "tokens", "pieces", "cut", "rows", "padding", "fill")
+    lines = ["", f"| packed | {' | '.join(named)} |", "|---|" + "---:|" * len(named)]
+    lines += [
+        f"| {name} | {' | '.join(str(getattr(one, what)) for what in named)} |" for name, one in counts.packed.items()
+    ]
+    said = counts.profile
+    longest = ", ".join(f"{name} {length}" for name, length in said.percentiles.items())
+    lines += ["", f"Documents are so many tokens long, the one at the end included: {longest}."]
+    if said.recommended is not None:
+        lines.append(f"A row of {said.recommended} holds 99 of 100 of them whole, or is as long as rows should be.")
+    longer = ", ".join(f"{count} than {limit}" for limit, count in said.longer.items() if count)
+    lines += [f"Longer are: {longer}."] * bool(longer)
+    lines += [f"{said.unknown} tokens stand for what the vocabulary cannot say."] * bool(said.unknown)
+    return lines
 
 
 def _reasons(counts: Counts) -> list[str]:
@@ -100,6 +130,8 @@ def _features(schema: pa.Schema | pa.StructType, indent: str) -> list[str]:
 def _feature(kind: pa.DataType, indent: str) -> list[str]:
     if pa.types.is_struct(kind):
         return [f"{indent}struct:", *_features(kind, indent)]
+    if pa.types.is_list(kind) and not pa.types.is_struct(kind.value_type):
+        return [f"{indent}list: {kind.value_type}"]
     if pa.types.is_list(kind):
         return [f"{indent}list:", *_features(kind.value_type, indent)]
     return [f"{indent}dtype: {_DTYPES.get(kind, kind)}"]

@@ -31,8 +31,10 @@ class Shape:
 
     `json` are the columns whose text is JSON and is written as such. Where a shape cannot hold every row, `fits` is a
     query that answers true or false, and `otherwise` the shape to take instead. A shape that is not `offered` comes
-    only so. `render` makes what SQL cannot: it takes a batch of the columns and gives as many rows, in order, with the
-    columns of the same names and `rendered` types; the same rows for the same rows, whatever the batches.
+    only so. Rows of a `packed` shape have columns `id` and `text`, and their texts are written as token ids, packed
+    into rows of one length. `render` makes what SQL cannot: it takes a batch of the columns and gives as many rows, in
+    order, with the columns of the same names and `rendered` types; the same rows for the same rows, whatever the
+    batches.
     """
 
     columns: Mapping[str, str]
@@ -40,6 +42,7 @@ class Shape:
     fits: str | None = None
     otherwise: str | None = None
     offered: bool = True
+    packed: bool = False
     render: "Callable[[Rows, pa.RecordBatch], pa.RecordBatch] | None" = None
 
 
@@ -51,8 +54,8 @@ class Dataset:
     the record that a row stands for, as `hash(record_type, record_id)` in the view `considered`. `claims` are keys of
     what a row says of verdicts, each with the query of all keys that the pinned scores bear out, under no view's rules.
     `faults` finds the rows of a finished batch that may not be written. `said` is SQL for the text whose copies must
-    not be on both sides of a split; rows of one task never are. A dataset of `pairs` counts the tasks without one.
-    About `block_bytes` of evidence are gone through at a time.
+    not be on both sides of a split; rows of one `group`, which is SQL too, never are. A dataset of `pairs` counts the
+    tasks without one. About `block_bytes` of evidence are gone through at a time.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Dataset:
     record: str
     faults: "Callable[[Rows, pa.RecordBatch], Iterator[Fault]]"
     said: str
+    group: str = "task_id"
     claims: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     pairs: bool = False
     block_bytes: int = 1 << 30
@@ -144,12 +148,12 @@ class Rows:
         return f"{line} || chr(10)"
 
     def _split(self) -> str:
-        """Whether a row is held out, as SQL: by the hash of what its task says, so that no copy is on the other side.
+        """Whether a row is held out, as SQL: by the hash of what its group says, so that no copy is on the other side.
 
-        A task with several texts goes by the first of them in order.
+        A group with several texts goes by the first of them in order.
         """
         if not self.val:
             return "false"
         below = f"{int(self.val * 2**64):016x}"
-        said = f"min({_SAID.format(self.dataset.said)}) over (partition by task_id)"
+        said = f"min({_SAID.format(self.dataset.said)}) over (partition by {self.dataset.group})"
         return f"left(sha256(concat('{self.seed}', chr(0), {said})), 16) < '{below}'"

@@ -10,8 +10,9 @@ Not here: what a row may hold (`datasets`), how it is encoded (`formats`), and w
 
 import hashlib
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from exporters.dataset import KEY, SPLIT, Dataset, Rows
 from exporters.datasets import DATASETS, dataset_named
 from exporters.faults import FirewallBreach, check, repeated_ids
 from exporters.formats import FILE_BYTES, SLICE_ROWS, File, Writer, library_versions, sliced, takes_lines
+from exporters.packed import NPY, PackedWriter, Packing, checked_lengths
 from exporters.places import Place, address, appearing, fetched, refuse_taken
 from exporters.receipt import Counts, Receipt
 from exporters.rendering import render
+from exporters.tokenizing import Tokenizer, revived
 from lake import Lake, LakeError, Snapshot
 from lake.errors import UsageError
 from views.connect import connect, digest, dumps, loads, needed, sources
@@ -40,6 +43,7 @@ TRAIN, VALIDATION = "train", "validation"
 MEMORY_LIMIT = "1400MiB"
 
 _PAIRS = "pair_candidates"
+_PACKED = "packed"
 
 
 Progress = Callable[[int, int | None], None]
@@ -53,6 +57,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     of what the row's task says, so a row stays on its side as the lake grows, and copies are on the same one. `views`
     is the digest of older SQL that the lake keeps. A file is closed once it holds `file_bytes` of text. A dry run does
     all the work and writes nothing, neither files nor to the lake.
+
+    With a `tokenizer`, documents are packed into rows of each of `lengths`; the format may then be `npy`, too.
     """
 
     at: str | None = None
@@ -63,8 +69,15 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     val: float = 0.0
     seed: int = 0
     views: str | None = None
+    tokenizer: Tokenizer | None = None
+    lengths: tuple[int, ...] = ()
     file_bytes: int = FILE_BYTES
     dry_run: bool = False
+
+    @property
+    def packing(self) -> Packing | None:
+        """How documents are packed, if they are."""
+        return None if self.tokenizer is None else Packing(self.tokenizer.identity, checked_lengths(self.lengths))
 
     def __post_init__(self) -> None:
         if not 0 <= self.val < 1:
@@ -107,7 +120,12 @@ def export(
     """
     options = options or Options()
     named = dataset_named(dataset)
-    [made] = _export(lake, {dataset: (named.shape_named(options.shape), Path())}, out, options, progress)
+    sql = _rules(lake, options)
+    if dataset not in sql:
+        raise UsageError(f"the rules {options.views} have no dataset {dataset!r}", "export without --views")
+    shape = _PACKED if options.shape is None and options.tokenizer is not None else options.shape
+    plans = {Path(): _Plan(named, named.shape_named(shape), options, sql)}
+    [made] = _export(lake, plans, out, options, progress)
     return made
 
 
@@ -116,17 +134,21 @@ def export_all(
 ) -> tuple[Receipt, ...]:
     """Write every dataset, from one snapshot, into a folder of its own under `out`: all of them appear, or none.
 
-    A `shape` is for the datasets that have it, and one of them must; the others take their first. Else as `export`.
+    One that nothing in the lake was considered for has no folder, and no receipt among those returned. A `shape` is for
+    the datasets that have it, and one of them must; the others take their first. Else as `export`. Raises LakeError
+    where there is nothing for any of them.
     """
     options = options or Options()
     shapes = dict.fromkeys(shape for dataset in DATASETS.values() for shape in dataset.offered)
     if options.shape is not None and options.shape not in shapes:
         raise UsageError(f"no dataset has the shape {options.shape!r}", f"the shapes are {', '.join(shapes)}")
-    datasets = {}
+    sql = _rules(lake, options)
+    plans = {}
     for name, dataset in DATASETS.items():
-        shape = options.shape if options.shape in dataset.offered else None
-        datasets[name] = (dataset.shape_named(shape), Path(name))
-    return _export(lake, datasets, out, options, progress)
+        if name in sql:
+            shape = options.shape if options.shape in dataset.offered else None
+            plans[Path(name)] = _Plan(dataset, dataset.shape_named(shape), options, sql)
+    return _export(lake, plans, out, options, progress)
 
 
 def verify(lake: Lake, place: Place, progress: Progress | None = None) -> VerifyReport:
@@ -198,40 +220,81 @@ class _Plan(msgspec.Struct, frozen=True):
 
 
 def _plan_of(lake: Lake, said: Receipt) -> _Plan:
+    used = None if said.packing is None else said.packing.tokenizer
     options = Options(
         format=said.format,
         provenance=said.provenance,
         policy=msgspec.convert(said.policy, Policy),
         val=said.val,
         seed=said.seed,
+        tokenizer=None if used is None else revived(lake.get_object(used.sha256), used.specials),
+        lengths=() if said.packing is None else said.packing.lengths,
         file_bytes=said.file_bytes,
     )
     return _Plan(dataset_named(said.dataset), said.shape, options, loads(lake.get_object(said.views)))
 
 
+def _rules(lake: Lake, options: Options) -> Mapping[str, str]:
+    return sources() if options.views is None else loads(lake.get_object(options.views))
+
+
 def _export(
-    lake: Lake, datasets: Mapping[str, tuple[str, Path]], out: Place, options: Options, progress: Progress | None
+    lake: Lake, plans: Mapping[Path, _Plan], out: Place, options: Options, progress: Progress | None
 ) -> tuple[Receipt, ...]:
+    """Each plan's export, at its place under `out`. Of several, those without a record to consider are left out."""
     refuse_taken(out, _options(lake))
-    sql = sources() if options.views is None else loads(lake.get_object(options.views))
+    for plan in plans.values():
+        _refuse_unpackable(plan)
     if options.dry_run:
         snapshot = lake.snapshot(options.at)
         snapshot.prove()
-        plans = (_Plan(dataset_named(name), shape, options, sql) for name, (shape, _) in datasets.items())
-        return tuple(_build(snapshot, plan, None, progress) for plan in plans)
+        made = tuple(_build(snapshot, plan, None, progress) for plan in plans.values())
+        return made if len(plans) == 1 else tuple(_those_with_records(made))
     snapshot = lake.pin(options.at)
     snapshot.prove()
-    lake.put_object(dumps(sql))
-    made, took = [], []
+    for rules in {digest(plan.sql): plan.sql for plan in plans.values()}.values():
+        lake.put_object(dumps(rules))
+    for plan in plans.values():
+        if plan.options.tokenizer is not None:
+            lake.put_object(plan.options.tokenizer.data)
+    exports = []
     with appearing(out, _options(lake)) as scratch:
-        for name, (shape, place) in datasets.items():
+        for place, plan in plans.items():
             since = time.monotonic()
             (scratch / place).mkdir(exist_ok=True)
-            made.append(_build(snapshot, _Plan(dataset_named(name), shape, options, sql), scratch / place, progress))
-            took.append(time.monotonic() - since)
-    for (name, (_, place)), one, seconds in zip(datasets.items(), made, took, strict=True):
-        _record(lake, name, address(out, *place.parts), one, seconds)
-    return tuple(made)
+            one = _build(snapshot, plan, scratch / place, progress)
+            if len(plans) > 1 and not one.counts.considered:
+                shutil.rmtree(scratch / place)
+            else:
+                exports.append((place, one, time.monotonic() - since))
+        _refuse_nothing([one for _, one, _ in exports])
+    for place, one, seconds in exports:
+        _record(lake, one.dataset, address(out, *place.parts), one, seconds)
+    return tuple(one for _, one, _ in exports)
+
+
+def _those_with_records(made: Iterable[Receipt]) -> list[Receipt]:
+    found = [one for one in made if one.counts.considered]
+    _refuse_nothing(found)
+    return found
+
+
+def _refuse_nothing(made: Sequence[Receipt]) -> None:
+    if not made:
+        raise LakeError("there is nothing to export: no dataset has a record to consider", "ingest evidence first")
+
+
+def _refuse_unpackable(plan: _Plan) -> None:
+    """Raises UsageError where documents should be packed and are not said how to, or where there are none to pack."""
+    options = plan.options
+    if plan.dataset.shapes[plan.shape].packed:
+        if options.packing is None:
+            raise UsageError("packed rows are made by which tokenizer?", "say --tokenizer FOLDER, and --length 2048")
+    elif options.tokenizer is not None or options.lengths:
+        hint = "leave --tokenizer and --length out; 'lake export pretrain' packs"
+        raise UsageError(f"{plan.dataset.name} has no packed rows in the shape {plan.shape!r}", hint)
+    elif options.format == NPY:
+        raise UsageError(f"{NPY} holds packed rows alone", "say --tokenizer FOLDER and --length 2048 with pretrain")
 
 
 def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progress | None) -> Receipt:
@@ -239,7 +302,7 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
     options, dataset = plan.options, plan.dataset.name
     relations = _Relations(snapshot, plan)
     try:
-        schema, files, keys, splits = _write_rows(relations, plan, folder, progress)
+        writer, files, keys, splits = _write_rows(relations, plan, folder, progress)
         _refuse_repeats(dataset, keys["id"])
         counts = relations.close_books(keys)
         versions = {"lake": receipt.lake_version(), **relations.versions(), **library_versions(options.format)}
@@ -247,12 +310,15 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         relations.close()
     if options.val:
         counts = msgspec.structs.replace(counts, splits=splits)
+    if isinstance(writer, PackedWriter):
+        counts = msgspec.structs.replace(counts, packed=writer.counts, profile=writer.profile)
+        versions |= writer.versions
     policy = msgspec.json.decode(options.policy.to_json())
     tables = {kind: pin.version for kind, pin in snapshot.tables.items()}
     rules = digest(plan.sql)
     text = card.render(
         dataset=plan.dataset,
-        schema=schema,
+        schema=writer.schema,
         counts=counts,
         policy=policy,
         snapshot=snapshot.id,
@@ -273,6 +339,7 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         provenance=options.provenance,
         val=options.val,
         seed=options.seed,
+        packing=options.packing,
         file_bytes=options.file_bytes,
         counts=counts,
         files=(*files, _put(folder, card.NAME, text.encode())),
@@ -284,13 +351,12 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
 
 def _write_rows(
     relations: "_Relations", plan: _Plan, folder: Path | None, progress: Progress | None
-) -> tuple[pa.Schema, tuple[File, ...], dict[str, np.ndarray], dict[str, int]]:
+) -> tuple[Writer | PackedWriter, tuple[File, ...], dict[str, np.ndarray], dict[str, int]]:
     rows = relations.rows()
     given, batches = relations.stream(rows)
-    schema = rows.schema(given)
     keys: dict[str, list[np.ndarray]] = {name: [] for name in rows.keys}
     done = dict.fromkeys((TRAIN, VALIDATION) if plan.options.val else (TRAIN,), 0)
-    with Writer(folder, plan.options.format, schema, splits=tuple(done), file_bytes=plan.options.file_bytes) as writer:
+    with _writer(plan, folder, rows.schema(given), tuple(done)) as writer:
         for part in sliced(check(rows, batches)):
             for name, values in keys.items():
                 values.append(np.array(part.column(f"{KEY}{name}")))
@@ -303,7 +369,22 @@ def _write_rows(
                 progress(sum(done.values()), None)
         files = writer.finish()
     whole = {name: np.concatenate([np.empty(0, np.uint64), *values]) for name, values in keys.items()}
-    return schema, files, whole, done
+    return writer, files, whole, done
+
+
+def _writer(plan: _Plan, folder: Path | None, schema: pa.Schema, splits: tuple[str, ...]) -> Writer | PackedWriter:
+    options, packing = plan.options, plan.options.packing
+    if options.tokenizer is None or packing is None:
+        return Writer(folder, options.format, schema, splits=splits, file_bytes=options.file_bytes)
+    return PackedWriter(
+        folder,
+        options.format,
+        options.tokenizer,
+        packing.lengths,
+        splits=splits,
+        provenance=options.provenance,
+        file_bytes=options.file_bytes,
+    )
 
 
 def _of_split(part: pa.RecordBatch, split: str) -> pa.Array:
@@ -350,7 +431,7 @@ class _Relations:
 
     @property
     def _lines(self) -> bool:
-        return takes_lines(self._plan.options.format)
+        return takes_lines(self._plan.options.format) and self._plan.options.tokenizer is None
 
     def stream(self, rows: Rows) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The rows in their order: their schema, and the batches as they come.
@@ -503,6 +584,7 @@ def _command(plan: _Plan, snapshot: str, rules: str) -> str:
     words += [f"--shape {plan.shape}"] * (plan.shape != plan.dataset.offered[0])
     words += ["--no-provenance"] * (not options.provenance)
     words += [f"--val {options.val} --seed {options.seed}"] * bool(options.val)
+    words += [] if options.packing is None else options.packing.words
     words += ["--include-partial"] * policy.include_partial
     words += ["--include-review"] * policy.include_review
     words += [f"--pairs-per-task {policy.pairs_per_task}"] * (policy.pairs_per_task != default.pairs_per_task)

@@ -77,6 +77,7 @@ class Writer:
             raise UsageError(f"there is no format {form!r}", f"the formats are {', '.join(FORMATS)}")
         self._folder = folder
         self._form = form
+        self.schema = schema
         self._schema = pa.schema([(LINE, pa.string())]) if takes_lines(form) else schema
         if form == "hf":
             hugging_face.features(schema)  # what cannot be held is refused before anything is written

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from exporters.formats import File
+from exporters.packed import PackedCounts, Packing, Profile
 from lake.errors import Damaged, LakeError
 
 NAME = "receipt.json"
@@ -20,7 +21,9 @@ DISTRIBUTION = "evidence-lake"
 class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows by what became of them: considered = exported + quarantined.
 
-    `tasks_without_pair` is there for pairs alone, `splits` where rows are held out: how many rows each split has.
+    `tasks_without_pair` is there for pairs alone, `splits` where rows are held out: how many rows each split has. Where
+    documents are packed, `packed` says what became of them, by the name of the packed rows, and `profile` how long they
+    are; all other numbers are of documents.
     """
 
     considered: int
@@ -29,6 +32,8 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reasons: dict[str, int]
     tasks_without_pair: int | None = None
     splits: dict[str, int] | None = None
+    packed: dict[str, PackedCounts] | None = None
+    profile: Profile | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +54,7 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: dict[str, str]
     val: float = 0.0
     seed: int = 0
+    packing: Packing | None = None
 
     @property
     def rows(self) -> int:

@@ -22,9 +22,9 @@ from views import engine
 from views.connect import Pinned, define
 from views.policy import Policy
 
-DATASETS = ("sft", "rag", "preference")
+DATASETS = ("sft", "rag", "preference", "pretrain")
 
-_EXPORTED = re.compile(r"(?:sft|rag)-([0-9a-f]{16})")
+_EXPORTED = re.compile(r"(?:sft|rag|pretrain)-([0-9a-f]{16})")
 _PAIR = re.compile(r"pref-[0-9a-f]{16}")
 # What of a run's life comes before its pairs.
 _BEFORE_PAIRS = ("evidence", "score", "task", "retraction", "superseded", "verdict")
@@ -68,8 +68,8 @@ class Change(msgspec.Struct, frozen=True):
 def why(con: duckdb.DuckDBPyConnection, ref: str) -> list[Step]:
     """The steps that admitted, refused or paired what `ref` names, on a connection of `connect`.
 
-    `ref` is the id of a run, task, event, exported row (`sft-…`, `rag-…`), pair (`pref-…`) or reject. Raises
-    UnknownRef.
+    `ref` is the id of a run, task, event, exported row (`sft-…`, `rag-…`, `pretrain-…`), pair (`pref-…`) or reject.
+    Raises UnknownRef.
     """
     rows = _rows(con, "event_steps", ref=ref) or _pair(con, ref) or _run(con, ref) or _task(con, ref)
     if not rows:

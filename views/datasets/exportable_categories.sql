@@ -22,3 +22,17 @@ select
     'needs_human_review' as category
 from policy
 where include_review
+union all
+select
+    'pretrain' as dataset,
+    'accepted' as category
+union all
+select
+    'pretrain' as dataset,
+    'partially_accepted' as category
+union all
+select
+    'pretrain' as dataset,
+    'needs_human_review' as category
+from policy
+where include_review

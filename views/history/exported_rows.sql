@@ -18,6 +18,15 @@ select
 from rag
 union all
 select
+    'pretrain' as dataset,
+    id,
+    source_run_id as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, score_event_id, category, domain, md5(text)) as fingerprint
+from pretrain
+union all
+select
     'preference' as dataset,
     id,
     chosen_run_id as run_id,

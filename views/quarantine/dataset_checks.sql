@@ -39,7 +39,7 @@ select
 from preference_checks
 union all
 select
-    'trajectories' as dataset,
+    'pretrain' as dataset,
     record_type,
     record_id,
     run_id,
@@ -49,17 +49,4 @@ select
     source,
     recorded_at,
     errors
-from trajectories_checks
-union all
-select
-    'ipo' as dataset,
-    record_type,
-    record_id,
-    run_id,
-    task_id,
-    category,
-    event_id,
-    source,
-    recorded_at,
-    errors
-from ipo_checks
+from pretrain_checks
