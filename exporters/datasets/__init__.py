@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from exporters.dataset import Dataset
-from exporters.datasets import preference, pretrain, rag, sft
+from exporters.datasets import ipo, preference, pretrain, rag, sft, trajectories
 from lake.errors import UsageError
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
-    {dataset.name: dataset for dataset in (sft.DATASET, rag.DATASET, preference.DATASET, pretrain.DATASET)}
+    {each.DATASET.name: each.DATASET for each in (sft, rag, preference, ipo, pretrain, trajectories)}
 )
 
 
