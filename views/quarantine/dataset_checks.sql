@@ -50,3 +50,29 @@ select
     recorded_at,
     errors
 from pretrain_checks
+union all
+select
+    'trajectories' as dataset,
+    record_type,
+    record_id,
+    run_id,
+    task_id,
+    category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from trajectories_checks
+union all
+select
+    'ipo' as dataset,
+    record_type,
+    record_id,
+    run_id,
+    task_id,
+    category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from ipo_checks
