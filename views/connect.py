@@ -22,12 +22,12 @@ import pyarrow as pa
 
 from lake.errors import Damaged, LakeError
 from lake.events import KINDS, PIN_ORDER
-from views import engine
+from views import engine, gates
 from views.policy import Policy
 
-FOLDERS = ("functions", "facts", "state", "prompts", "datasets", "quarantine", "health", "history", "replay")
+FOLDERS = ("functions", "facts", "state", "prompts", "datasets", "quarantine", "health", "history", "replay", "quality")
 # What the policy becomes; the other relations read them by these names.
-POLICY_TABLES = ("policy", "precedence", "known_files", "replay_policy", "replay_protected")
+POLICY_TABLES = ("policy", "precedence", "known_files", "replay_policy", "replay_protected", *gates.TABLES)
 
 DAMAGED = "damaged: "  # how the message of a query begins that needs a file which is gone
 
@@ -146,7 +146,10 @@ def define(
     for kind in PIN_ORDER:
         con.execute(f"create view events.{kind} as {_pinned(kind, ())}")
     _create_policy(con, policy)
-    _create_relations(con, sources() if sql is None else sql)
+    relations = dict(sources() if sql is None else sql)
+    if not policy.quality.gates and "gate_faults" in relations:
+        relations["gate_faults"] = gates.OPEN
+    _create_relations(con, relations)
     damaged = damaged or {}
     for kind, message in damaged.items():
         con.execute(f"create or replace view events.{kind} as {_failing(kind, message)}")
@@ -247,6 +250,11 @@ def _create_policy(con: duckdb.DuckDBPyConnection, policy: Policy) -> None:
     )
     con.execute("create table replay_protected (section_id varchar)")
     con.execute("insert into replay_protected select distinct unnest(?::varchar[])", [list(replay.protected)])
+    for name, (columns, rows) in policy.quality.tables.items():
+        con.execute(f"create table {name} ({columns})")
+        if rows:
+            places = ", ".join(f"({', '.join('?' * len(row))})" for row in rows)
+            con.execute(f"insert into {name} values {places}", [value for row in rows for value in row])
 
 
 def _create_relations(con: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """The parameters of the views, as one small struct that travels with every export.
 
-It reaches the SQL as rows of relations, `policy`, `precedence`, `known_files`, `replay_policy` and `replay_protected`,
-never as text.
+It reaches the SQL as rows of relations, `policy`, `precedence`, `known_files`, `replay_policy`, `replay_protected` and
+those that `views.gates` names, never as text.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Self
 import msgspec
 
 from lake.errors import UsageError
+from views.gates import Quality
 
 SCHEMES = ("recency", "uniform")
 
@@ -51,7 +52,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     into rag and pretrain; `include_completions` lets accepted completions into pretrain. `pairs_per_task` caps the
     valid pairs of a task. `precedence` lists the scorers whose verdict goes before the others', the first one first.
     `known_files`, if given, are the only paths that evidence may name.
-    `replay` is about sections of past training.
+    `replay` is about sections of past training, `quality` about the gates that rows have to pass.
     """
 
     include_partial: bool = False
@@ -61,6 +62,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     precedence: tuple[str, ...] = ("human",)
     known_files: tuple[str, ...] | None = None
     replay: Replay = Replay()
+    quality: Quality = Quality()
 
     def __post_init__(self) -> None:
         if not 1 <= self.pairs_per_task <= 1000:
