@@ -13,6 +13,7 @@ from cli.pin import show_changes
 from exporters.datasets import DATASETS
 from exporters.export import Options, export_all, verify
 from exporters.export import export as write
+from exporters.packed import tokenizer_named
 from exporters.receipt import Receipt
 from exporters.validate import Options as Checks
 from exporters.validate import validate as check
@@ -37,7 +38,7 @@ def export(
     lake: LakeUri = HERE,
     at: At = None,
     file_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="jsonl, jsonl.gz, jsonl.zst or parquet.")
+        str, typer.Option("--format", metavar="FORMAT", help="jsonl, jsonl.gz, jsonl.zst, parquet, arrow, hf or npy.")
     ] = "jsonl",
     shape: Annotated[
         str | None,
@@ -51,7 +52,10 @@ def export(
         bool, typer.Option("--include-partial", help="Let partially accepted runs into sft.")
     ] = False,
     include_review: Annotated[
-        bool, typer.Option("--include-review", help="Let runs that a person has yet to look at into rag.")
+        bool, typer.Option("--include-review", help="Let runs that a person has yet to look at into rag and pretrain.")
+    ] = False,
+    include_completions: Annotated[
+        bool, typer.Option("--include-completions", help="Let completions that were accepted into pretrain.")
     ] = False,
     pairs_per_task: Annotated[
         int | None, typer.Option("--pairs-per-task", metavar="N", help="At most so many pairs a task. [default: 5]")
@@ -68,6 +72,28 @@ def export(
         float, typer.Option("--val", metavar="SHARE", help="Hold out this share of the rows, as a split of its own.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="What is held out is drawn by this.")] = 0,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            metavar="PATH",
+            help="Pack documents by this tokenizer.json, or by the one in this folder; the format may then be npy.",
+            show_default=False,
+        ),
+    ] = None,
+    length: Annotated[
+        list[int] | None,
+        typer.Option("--length", metavar="N", help="So many tokens a packed row; say it once for each length."),
+    ] = None,
+    eos: Annotated[
+        str | None, typer.Option("--eos", metavar="TOKEN", help="What ends a document. [default: the tokenizer's]")
+    ] = None,
+    bos: Annotated[
+        str | None, typer.Option("--bos", metavar="TOKEN", help="What begins a document, or none. [default: the same]")
+    ] = None,
+    pad: Annotated[
+        str | None, typer.Option("--pad", metavar="TOKEN", help="What fills up a packed row. [default: the same]")
+    ] = None,
     views: Annotated[
         str | None,
         typer.Option("--views", metavar="DIGEST", help="The rules of an older export, by the digest in its receipt."),
@@ -102,6 +128,7 @@ def export(
             policy,
             include_partial=include_partial or None,
             include_review=include_review or None,
+            include_completions=include_completions or None,
             pairs_per_task=pairs_per_task,
             known_files=_lines(known_files) if known_files is not None else None,
         )
@@ -113,10 +140,14 @@ def export(
             policy=rules,
             val=val,
             seed=seed,
+            lengths=tuple(length or ()),
             views=views,
             dry_run=dry_run,
         )
         door = Lake.open(lake)
+        if tokenizer is not None:
+            made = tokenizer_named(door, tokenizer, eos=eos, bos=bos, pad=pad)
+            options = msgspec.structs.replace(options, tokenizer=made)
         with Meter(f"exporting {dataset}", "rows") as meter:
             receipts = (
                 export_all(door, out, options, meter)
@@ -207,6 +238,8 @@ def _tell(receipts: tuple[Receipt, ...], where: str) -> None:
             f"{receipt.dataset}: {counts.considered:,} considered = {counts.exported:,} exported"
             f" + {counts.quarantined:,} quarantined{pairs}"
         )
+        for name, one in (counts.packed or {}).items():
+            say(f"{name}: {one.rows:,} rows of {one.documents:,} documents, {one.tokens:,} tokens; {one.fill:.2%} full")
     say(f"snapshot {receipts[0].snapshot}; {where}")
 
 

@@ -12,6 +12,7 @@ document and the `offset` in it. In the other formats a row has columns for all 
 Not here: how documents are placed (`packing`), and how text becomes ids (`tokenizing`).
 """
 
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,8 @@ from exporters import packing
 from exporters.formats import FILE_BYTES, LINE, File, Writer, takes_lines
 from exporters.hashed import Hashed
 from exporters.packing import Documents, Plan
-from exporters.tokenizing import NO_TOKEN, Identity, Tokenizer
+from exporters.tokenizing import NO_TOKEN, Identity, Specials, Tokenizer, load, revived
+from lake import Lake
 from lake.errors import UsageError
 
 NPY = "npy"
@@ -38,6 +40,7 @@ BLOCK_TOKENS = 1 << 20
 
 _PERCENTILES = (50, 75, 90, 95, 99, 100)
 _LIMITS = tuple(2048 << step for step in range(6))
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -108,6 +111,20 @@ def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     if len(set(lengths)) < len(lengths):
         raise UsageError("a length is named twice", "name each length once")
     return tuple(sorted(lengths))
+
+
+def tokenizer_named(
+    lake: Lake, name: str, *, eos: str | None = None, bos: str | None = None, pad: str | None = None
+) -> Tokenizer:
+    """The tokenizer at a path, as `tokenizing.load` says, or the one that the lake keeps under this sha256.
+
+    One that is kept has its tokens in the receipt of who used it, so they must be named. Raises UsageError.
+    """
+    if Path(name).exists() or not _DIGEST.fullmatch(name):
+        return load(Path(name), eos=eos, bos=bos, pad=pad)
+    if eos is None or pad is None:
+        raise UsageError("which tokens are eos and pad?", "say --eos and --pad as the receipt has them")
+    return revived(lake.get_object(name), Specials(eos=eos, pad=pad, bos=None if bos == NO_TOKEN else bos))
 
 
 def split_named(split: str, length: int) -> str:
