@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.annotators.shingles import BASE, Keys, WordHashes, mixed, runs, whole
 from ingest.annotators.text import words
 from lake.errors import UsageError
 
@@ -41,11 +42,6 @@ _TOGETHER = 4096  # texts whose signatures are made, and looked up, at once
 _SETTLED = 256  # kept texts after which single ones are sorted
 _RECENT = 16 * _TOGETHER  # kept texts after which the recent index joins the large one
 _PART = 2048  # shingles whose permutations are at hand at once: a megabyte
-_VOCABULARY = 1 << 20  # words whose hash is remembered
-
-_U64 = NDArray[np.uint64]
-_MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33))  # of MurmurHash3's finish
-_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Match(NamedTuple):
@@ -67,7 +63,7 @@ class NearDuplicates:
         self.shingle = shingle
         self.rows, self.bands = _banding(threshold)
         self._factors, self._flips = _permutations(self.rows * self.bands)
-        self._hashes = _Hashes()
+        self._hashes = WordHashes()
         self._ids: list[str] = []
         self._ends = [0]  # of each kept text's shingles in the file
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as this does
@@ -120,7 +116,7 @@ class NearDuplicates:
         made = self._shingles([text])
         return self._best(made[0], self._index.open(self._band_keys(made)).candidates(0))
 
-    def _best(self, shingles: _U64, candidates: set[int]) -> Match | None:
+    def _best(self, shingles: Keys, candidates: set[int]) -> Match | None:
         """The most similar candidate at or above the threshold, the earliest of equals. Without shingles, none."""
         if not candidates or not len(shingles):
             return None
@@ -128,7 +124,7 @@ class NearDuplicates:
         share, earliest = max((similarity(mine, self._kept(one)), -one) for one in candidates)
         return Match(self._ids[-earliest], share) if share >= self.threshold else None
 
-    def _keep(self, key: str, shingles: _U64) -> None:
+    def _keep(self, key: str, shingles: Keys) -> None:
         self._ids.append(key)
         data = shingles.tobytes()
         os.pwrite(self._file.fileno(), data, self._ends[-1])
@@ -138,14 +134,14 @@ class NearDuplicates:
         start, end = self._ends[position], self._ends[position + 1]
         return frozenset(np.frombuffer(os.pread(self._file.fileno(), end - start, start), np.uint64).tolist())
 
-    def _shingles(self, texts: Sequence[str]) -> list[_U64]:
+    def _shingles(self, texts: Sequence[str]) -> list[Keys]:
         """The hashes of each text's shingles, as they come."""
         hashed = [self._hashes.of(words(text)) for text in texts]
         long = [one for one in hashed if len(one) >= self.shingle]
-        runs = iter(_runs(long, self.shingle))
-        return [next(runs) if len(one) >= self.shingle else _whole(one) for one in hashed]
+        runs = iter(runs(long, self.shingle))
+        return [next(runs) if len(one) >= self.shingle else whole(one) for one in hashed]
 
-    def _band_keys(self, made: Sequence[_U64]) -> _U64:
+    def _band_keys(self, made: Sequence[Keys]) -> Keys:
         """A key for each band of each text, shape (texts, bands): those who share one are candidates."""
         signatures = np.full((len(made), self.rows * self.bands), np.iinfo(np.uint32).max, np.uint32)
         for places, part in _parts(made):
@@ -156,29 +152,14 @@ class NearDuplicates:
         keys = np.broadcast_to(np.arange(self.bands, dtype=np.uint64), (len(made), self.bands))
         parts = signatures.reshape(len(made), self.bands, self.rows)
         for row in range(self.rows):
-            keys = _mixed(keys * _BASE + parts[:, :, row])
+            keys = mixed(keys * BASE + parts[:, :, row])
         return keys
-
-
-class _Hashes(dict[str, int]):
-    """The hash of each word, made once: the first eight bytes of its BLAKE2b."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _VOCABULARY:
-            self.clear()
-        # Half a surrogate pair is no UTF-8, and still a character that a text can have.
-        made = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        self[word] = number = int.from_bytes(made, "little")
-        return number
-
-    def of(self, found: Sequence[str]) -> _U64:
-        return np.fromiter(map(self.__getitem__, found), np.uint64, len(found))
 
 
 class _Together:
     """Texts that are looked up together: what they share with settled texts, and with each other as they are kept."""
 
-    def __init__(self, keys: _U64, settled: Sequence["_Sorted"], waiting: dict[int, list[int]]) -> None:
+    def __init__(self, keys: Keys, settled: Sequence["_Sorted"], waiting: dict[int, list[int]]) -> None:
         self.keys = keys
         self.places: list[int] = []
         self.positions: list[int] = []
@@ -222,9 +203,9 @@ class _Index:
         self._large = _Sorted.empty()
         self._recent = _Sorted.empty()
         self._waiting: dict[int, list[int]] = {}
-        self._added: list[tuple[_U64, NDArray[np.uint32]]] = []
+        self._added: list[tuple[Keys, NDArray[np.uint32]]] = []
 
-    def open(self, keys: _U64) -> _Together:
+    def open(self, keys: Keys) -> _Together:
         """Look up texts by their band keys, shape (texts, bands)."""
         return _Together(keys, (self._large, self._recent), self._waiting)
 
@@ -253,7 +234,7 @@ class _Index:
 class _Sorted(NamedTuple):
     """Band keys in order, each with the kept text that has it."""
 
-    keys: _U64
+    keys: Keys
     positions: NDArray[np.uint32]
 
     @classmethod
@@ -261,7 +242,7 @@ class _Sorted(NamedTuple):
         return cls(np.empty(0, np.uint64), np.empty(0, np.uint32))
 
     def hits(
-        self, asked: _U64, rows: NDArray[np.int64], count: int
+        self, asked: Keys, rows: NDArray[np.int64], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
         """Where in the index each sorted key that is there begins and ends, and the first hit of each of the rows."""
         low = np.searchsorted(self.keys, asked)
@@ -271,7 +252,7 @@ class _Sorted(NamedTuple):
         bounds = np.searchsorted(rows[hit], np.arange(count + 1)).tolist()
         return low[hit], np.searchsorted(self.keys, asked[hit], "right"), bounds
 
-    def with_more(self, keys: _U64, positions: NDArray[np.uint32]) -> "_Sorted":
+    def with_more(self, keys: Keys, positions: NDArray[np.uint32]) -> "_Sorted":
         every = np.concatenate([self.keys, keys])
         order = np.argsort(every, kind="stable")
         return _Sorted(every[order], np.concatenate([self.positions, positions])[order])
@@ -299,37 +280,10 @@ def _permutations(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     return made[0] | np.uint32(1), made[1]
 
 
-def _runs(hashed: Sequence[_U64], size: int) -> list[_U64]:
-    """The hashes of the runs of `size` words of texts that have so many."""
-    if not hashed:
-        return []
-    every = np.concatenate(hashed)
-    count = len(every) - size + 1
-    made = np.zeros(count, np.uint64)
-    for place in range(size):
-        made = made * _BASE + every[place : place + count]
-    ends = np.cumsum([len(one) for one in hashed])
-    mixed = _mixed(made)  # those that begin in one text and end in the next are left out
-    return [mixed[end - len(one) : end - size + 1] for one, end in zip(hashed, ends.tolist(), strict=True)]
-
-
-def _whole(hashed: _U64) -> _U64:
-    """The one run of a text of few words, or of none."""
-    return _runs([hashed], len(hashed))[0] if len(hashed) else hashed
-
-
-def _mixed(values: _U64) -> _U64:
-    """The finish of MurmurHash3: each bit changes about half of the others."""
-    first, second, shift = _MIX
-    values = (values ^ (values >> shift)) * first
-    values = (values ^ (values >> shift)) * second
-    return values ^ (values >> shift)
-
-
-def _parts(made: Sequence[_U64]) -> Iterator[tuple[list[int], list[_U64]]]:
+def _parts(made: Sequence[Keys]) -> Iterator[tuple[list[int], list[Keys]]]:
     """Shingles in parts of about so many, each with the places of their texts; a long text is in several parts."""
     places: list[int] = []
-    part: list[_U64] = []
+    part: list[Keys] = []
     size = 0
     for place, shingles in enumerate(made):
         for start in range(0, len(shingles), _PART):

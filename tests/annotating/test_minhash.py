@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.annotators import minhash
+from ingest.annotators import minhash, shingles
 from ingest.annotators.minhash import Match, NearDuplicates, similarity
 from ingest.annotators.text import words
 from lake.errors import UsageError
@@ -83,9 +83,10 @@ def test_one_by_one_and_all_at_once_are_the_same(monkeypatch: pytest.MonkeyPatch
     finder = NearDuplicates()
     assert [finder.add(str(place), text) for place, text in enumerate(texts)] == together
     monkeypatch.setattr(minhash, "_TOGETHER", 16)
+    monkeypatch.setattr(minhash, "_SETTLED", 5)
     monkeypatch.setattr(minhash, "_RECENT", 40)
     monkeypatch.setattr(minhash, "_PART", 100)
-    monkeypatch.setattr(minhash, "_VOCABULARY", 50)
+    monkeypatch.setattr(shingles, "_VOCABULARY", 50)
     assert all_matches(texts, NearDuplicates()) == together
     finder = NearDuplicates()
     assert [finder.add(str(place), text) for place, text in enumerate(texts)] == together
