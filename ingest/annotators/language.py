@@ -7,13 +7,19 @@ One answer a text: a prompt that asks in Chinese about a page of English code ma
 Not here: scripts, dialects, or how sure one can be: a few words give a guess.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import py3langid
 
+from ingest.annotators.annotator import Finding, Known, Look, Target
+from ingest.annotators.near_duplicate import whole
 from ingest.annotators.text import words
 
-__all__ = ["UNDETERMINED", "language_of"]
+__all__ = ["UNDETERMINED", "Language", "language_of"]
 
 UNDETERMINED = "und"
+
+_LOOKED_AT = 20_000  # characters of an event; a language shows in fewer
 
 # The model also tells apart what ISO 639-1 has one code for (ISO 639-3, macrolanguages).
 _MEMBERS = {
@@ -36,3 +42,21 @@ def language_of(text: str) -> str:
     label = str(py3langid.classify(text)[0])
     code = _MEMBERS.get(label, label)
     return code if len(code) == 2 else UNDETERMINED
+
+
+class Language:
+    """The annotator: `label` is the language of all that an event says."""
+
+    name = "language"
+    version = "1"
+    digest = None
+    kinds = ("evidence", "prompts", "replay")
+    known = Known.nothing
+
+    def over(self, known: Iterable[Target]) -> Look:  # noqa: ARG002 - it needs to know nothing
+        """Look at each event by itself."""
+
+        def look(targets: Sequence[Target]) -> Iterator[Finding]:
+            return (Finding(language_of(whole(target)[:_LOOKED_AT])) for target in targets)
+
+        return look

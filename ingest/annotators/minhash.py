@@ -138,8 +138,8 @@ class NearDuplicates:
         """The hashes of each text's shingles, as they come."""
         hashed = [self._hashes.of(words(text)) for text in texts]
         long = [one for one in hashed if len(one) >= self.shingle]
-        runs = iter(runs(long, self.shingle))
-        return [next(runs) if len(one) >= self.shingle else whole(one) for one in hashed]
+        found = iter(runs(long, self.shingle))
+        return [next(found) if len(one) >= self.shingle else whole(one) for one in hashed]
 
     def _band_keys(self, made: Sequence[Keys]) -> Keys:
         """A key for each band of each text, shape (texts, bands): those who share one are candidates."""

@@ -51,8 +51,8 @@ def runs(hashed: Sequence[Keys], size: int) -> list[Keys]:
     for place in range(size):
         made = made * BASE + every[place : place + count]
     ends = np.cumsum([len(one) for one in hashed])
-    mixed = mixed(made)  # those that begin in one text and end in the next are left out
-    return [mixed[end - len(one) : end - size + 1] for one, end in zip(hashed, ends.tolist(), strict=True)]
+    found = mixed(made)  # those that begin in one text and end in the next are left out
+    return [found[end - len(one) : end - size + 1] for one, end in zip(hashed, ends.tolist(), strict=True)]
 
 
 def whole(hashed: Keys) -> Keys:
