@@ -109,7 +109,7 @@ def test_examples_may_be_rows_of_their_own(sizes, rows):
 @given(SIZES, st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 3]), st.integers(0, 3))
 def test_processes_share_the_rows_of_a_step(sizes, world, micros, share):
     """However many processes there are, and parts of a step, they take the same rows together, each once."""
-    one = made(sizes, Stage(rows=12 * (share + 1), length=7, steps=5))
+    one = made(sizes, Stage(rows=24 * (share + 1), length=7, steps=5))
     for step in range(one.steps):
         alone = one.rows(step)
         shared = [one.rows(step, m, micros, r, world) for m in range(micros) for r in range(world)]
