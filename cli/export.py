@@ -1,5 +1,6 @@
 """The commands about training sets: export and validate."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +19,18 @@ from exporters.receipt import Receipt
 from exporters.validate import Options as Checks
 from exporters.validate import validate as check
 from exporters.validate import vocabulary_of
+from ingest.prompts.pools import pool_called, pool_named
 from lake import Lake
 from lake.errors import UsageError
 from views import lineage
 from views.policy import Policy
+
+
+class Label(StrEnum):
+    """Whether what a run answered was wanted."""
+
+    true = "true"
+    false = "false"
 
 
 def register(parent: typer.Typer) -> None:
@@ -63,6 +72,17 @@ def export(
     known_files: Annotated[
         Path | None,
         typer.Option("--known-files", metavar="FILE", help="A path a line: evidence that names another is refused."),
+    ] = None,
+    partial_label: Annotated[
+        Label | None,
+        typer.Option("--partial-label", help="The label of partially accepted runs in kto; they are left out without."),
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="NAME", help="Only this domain, in the dataset domain.")
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option("--pool", metavar="POOL", help="The pool whose prompts are exported: its id or name."),
     ] = None,
     policy: PolicyFile = None,
     provenance: Annotated[
@@ -131,6 +151,9 @@ def export(
             include_completions=include_completions or None,
             pairs_per_task=pairs_per_task,
             known_files=_lines(known_files) if known_files is not None else None,
+            partial_label=None if partial_label is None else partial_label is Label.true,
+            domain=domain,
+            pool=_pool(Lake.open(lake), pool) if pool is not None else None,
         )
         options = Options(
             at=at,
@@ -210,6 +233,14 @@ def _policy(file: Path | None, **changes: Any) -> Policy:
         return msgspec.structs.replace(policy_in(file), **given)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _pool(door: Lake, called: str) -> str:
+    """The id of a pool by its id or name; a slash and a name after it mean what it holds back. Raises UnknownRef."""
+    if (found := pool_called(door, called)) is not None:
+        return found.pool
+    base, slash, held = called.rpartition("/")
+    return f"{pool_named(door, base if slash else called).pool}/{held}"
 
 
 def _lines(file: Path) -> tuple[str, ...]:

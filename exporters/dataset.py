@@ -55,7 +55,8 @@ class Dataset:
     what a row says of verdicts, each with the query of all keys that the pinned scores bear out, under no view's rules.
     `faults` finds the rows of a finished batch that may not be written. `said` is SQL for the text whose copies must
     not be on both sides of a split; rows of one `group`, which is SQL too, never are. A dataset of `pairs` counts the
-    tasks without one. About `block_bytes` of evidence are gone through at a time.
+    tasks without one. About `block_bytes` of evidence are gone through at a time. `view` is the relation of its rows,
+    the one of its name by default.
     """
 
     name: str
@@ -69,6 +70,12 @@ class Dataset:
     claims: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     pairs: bool = False
     block_bytes: int = 1 << 30
+    view: str = ""
+
+    @property
+    def relation(self) -> str:
+        """The view of its rows."""
+        return self.view or self.name
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -130,7 +137,7 @@ class Rows:
         columns = ["id", *(f"{sql} as {name}" for name, sql in self.made.columns.items()), *self.dataset.provenance]
         columns += [f"{sql} as {KEY}{name}" for name, sql in self.keys.items()]
         columns.append(f"{self._split()} as {SPLIT}")
-        rows = f"select {', '.join(columns)} from {self.dataset.name} where {within} order by task_id, id"
+        rows = f"select {', '.join(columns)} from {self.dataset.relation} where {within} order by task_id, id"
         return f"select *, {self.line()} as line from ({rows})" if lines else rows
 
     def schema(self, given: pa.Schema) -> pa.Schema:

@@ -10,6 +10,7 @@ Not here: what a row may hold (`datasets`), how it is encoded (`formats`), and w
 
 import hashlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -121,7 +122,7 @@ def export(
     options = options or Options()
     named = dataset_named(dataset)
     sql = _rules(lake, options)
-    if dataset not in sql:
+    if named.relation not in sql:
         raise UsageError(f"the rules {options.views} have no dataset {dataset!r}", "export without --views")
     shape = _PACKED if options.shape is None and options.tokenizer is not None else options.shape
     plans = {Path(): _Plan(named, named.shape_named(shape), options, sql)}
@@ -145,7 +146,7 @@ def export_all(
     sql = _rules(lake, options)
     plans = {}
     for name, dataset in DATASETS.items():
-        if name in sql:
+        if dataset.relation in sql:
             shape = options.shape if options.shape in dataset.offered else None
             plans[Path(name)] = _Plan(dataset, dataset.shape_named(shape), options, sql)
     return _export(lake, plans, out, options, progress)
@@ -405,7 +406,7 @@ class _Relations:
 
     def __init__(self, snapshot: Snapshot, plan: _Plan) -> None:
         self._plan = plan
-        sql = needed(f"{plan.dataset.name} considered quarantine evidence", plan.sql)
+        sql = needed(f"{plan.dataset.relation} considered quarantine evidence", plan.sql)
         self._snapshot = snapshot
         self._sql = sql
         self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)
@@ -427,7 +428,10 @@ class _Relations:
         return Rows(dataset, shape, options.provenance, options.policy, options.val, options.seed)
 
     def _has_conversations(self) -> bool:
-        return bool(self._con.execute("select 1 from events.evidence where messages is not null limit 1").fetchall())
+        return any(
+            self._con.execute(f"select 1 from events.{kind} where messages is not null limit 1").fetchall()
+            for kind in ("evidence", "prompts")
+        )
 
     @property
     def _lines(self) -> bool:
@@ -588,6 +592,9 @@ def _command(plan: _Plan, snapshot: str, rules: str) -> str:
     words += ["--include-partial"] * policy.include_partial
     words += ["--include-review"] * policy.include_review
     words += [f"--pairs-per-task {policy.pairs_per_task}"] * (policy.pairs_per_task != default.pairs_per_task)
+    words += [f"--partial-label {str(policy.partial_label).lower()}"] * (policy.partial_label is not None)
+    words += [] if policy.domain is None else [f"--domain {shlex.quote(policy.domain)}"]
+    words += [] if policy.pool is None else [f"--pool {shlex.quote(policy.pool)}"]
     return " ".join(words)
 
 

@@ -109,8 +109,8 @@ def provenance(column: pa.Array, name: str) -> Iterator[Fault]:
     yield pc.invert(pc.match_substring_regex(digest, _SHA256)), f"{name}.sha256 is no sha256"
 
 
-def turns(column: pa.Array, name: str, last: str) -> Iterator[Fault]:
-    """Faults of a column of lists of {role, content}."""
+def turns(column: pa.Array, name: str, last: str | None) -> Iterator[Fault]:
+    """Faults of a column of lists of {role, content}, of which the last is to be of this role, if one is given."""
     count = pc.fill_null(pc.list_value_length(column), 0)
     yield pc.equal(count, 0), f"{name} must be a list of turns"
     flat = column.flatten()
@@ -119,7 +119,8 @@ def turns(column: pa.Array, name: str, last: str) -> Iterator[Fault]:
     contents = pc.struct_field(flat, "content")
     yield _of_parents(not_in(roles, frozenset(ROLES)), parents, len(column)), f"{name}: a role is unknown"
     yield _of_parents(pc.is_null(contents), parents, len(column)), f"{name}: a content is missing"
-    yield pc.not_equal(last_of(column, "role"), last), f"{name} must end with a turn of the {last}"
+    if last is not None:
+        yield pc.not_equal(last_of(column, "role"), last), f"{name} must end with a turn of the {last}"
     yield is_blank(last_of(column, "content")), f"{name}: the last content is empty after stripping"
 
 

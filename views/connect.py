@@ -27,7 +27,15 @@ from views.policy import Policy
 
 FOLDERS = ("functions", "facts", "state", "prompts", "datasets", "quarantine", "health", "history", "replay", "quality")
 # What the policy becomes; the other relations read them by these names.
-POLICY_TABLES = ("policy", "precedence", "known_files", "replay_policy", "replay_protected", *gates.TABLES)
+POLICY_TABLES = (
+    "policy",
+    "policy_choices",
+    "precedence",
+    "known_files",
+    "replay_policy",
+    "replay_protected",
+    *gates.TABLES,
+)
 
 DAMAGED = "damaged: "  # how the message of a query begins that needs a file which is gone
 
@@ -232,6 +240,8 @@ def _create_policy(con: duckdb.DuckDBPyConnection, policy: Policy) -> None:
             policy.include_completions,
         ],
     )
+    con.execute("create table policy_choices (partial_label boolean, wanted_domain varchar, wanted_pool varchar)")
+    con.execute("insert into policy_choices values (?, ?, ?)", [policy.partial_label, policy.domain, policy.pool])
     con.execute("create table precedence (scorer varchar, place bigint)")
     con.execute(
         "insert into precedence select unnest(?::varchar[]), unnest(range(?))",

@@ -52,7 +52,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     into rag and pretrain; `include_completions` lets accepted completions into pretrain. `pairs_per_task` caps the
     valid pairs of a task. `precedence` lists the scorers whose verdict goes before the others', the first one first.
     `known_files`, if given, are the only paths that evidence may name.
-    `replay` is about sections of past training, `quality` about the gates that rows have to pass.
+    `partial_label` is the label of partially accepted runs in kto, which leaves them out without one. `domain` is the
+    only one that the dataset of that name has, `pool` the id of the pool whose prompts are exported. `replay` is about
+    sections of past training, `quality` about the gates that rows have to pass.
     """
 
     include_partial: bool = False
@@ -61,6 +63,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pairs_per_task: int = 5
     precedence: tuple[str, ...] = ("human",)
     known_files: tuple[str, ...] | None = None
+    partial_label: bool | None = None
+    domain: str | None = None
+    pool: str | None = None
     replay: Replay = Replay()
     quality: Quality = Quality()
 

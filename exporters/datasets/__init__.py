@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from exporters.dataset import Dataset
-from exporters.datasets import ipo, preference, pretrain, rag, sft, trajectories
+from exporters.datasets import domain, ipo, kto, preference, pretrain, prompts, rag, sft, trajectories
 from lake.errors import UsageError
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
-    {each.DATASET.name: each.DATASET for each in (sft, rag, preference, ipo, pretrain, trajectories)}
+    {
+        each.DATASET.name: each.DATASET
+        for each in (sft, rag, preference, kto, domain, ipo, pretrain, trajectories, prompts)
+    }
 )
 
 

@@ -36,3 +36,21 @@ select
         ' ', chosen_event_id, rejected_event_id, md5(prompt), md5(chosen), md5(rejected), md5(reason)
     ) as fingerprint
 from preference
+union all
+select
+    'kto' as dataset,
+    id,
+    source_run_id as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, score_event_id, category, label, md5(prompt), md5(completion)) as fingerprint
+from kto
+union all
+select
+    'domain' as dataset,
+    id,
+    source_run_id as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, score_event_id, category, domain, md5(instruction), md5(response)) as fingerprint
+from domain

@@ -76,3 +76,42 @@ select
     recorded_at,
     errors
 from ipo_checks
+union all
+select
+    'kto' as dataset,
+    record_type,
+    record_id,
+    run_id,
+    task_id,
+    category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from kto_checks
+union all
+select
+    'domain' as dataset,
+    record_type,
+    record_id,
+    run_id,
+    task_id,
+    category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from domain_checks
+union all
+select
+    'prompts' as dataset,
+    'prompt' as record_type,
+    event_id as record_id,
+    null as run_id,
+    null as task_id,
+    null as category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from prompts_checks

@@ -1,0 +1,74 @@
+"""Prompts: those of a pool, for a model to answer."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exporters.dataset import Dataset, Fault, Rows, Shape
+from exporters.datasets.sft import TURNS, UNBROKEN
+from exporters.faults import blank, not_in, provenance, turns
+
+_ASKED = "[{'role': 'user', 'content': prompt}]"
+
+_ONLY_TURNS = f"""
+select coalesce(bool_and(
+    case when json_valid(messages) then cast(json(messages) as varchar) end
+        is not distinct from cast(to_json(from_json(messages, {TURNS})) as varchar)
+), true)
+from pool_prompts
+where messages is not null
+"""
+
+
+def _faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
+    yield from blank(batch, "id", "prompt_id", "pool", "domain", "language")
+    pool = batch.column("pool")
+    if rows.policy.pool is not None:
+        yield not_in(pool, frozenset({rows.policy.pool})), "it is of another pool"
+    is_held = pc.fill_null(pc.equal(batch.column("split"), "eval"), False)
+    yield pc.and_(is_held, pc.invert(pc.match_substring(pool, "/"))), "it is kept for evaluation"
+    yield from provenance(batch.column("provenance"), "provenance")
+    if rows.shape == "conversational":
+        yield from turns(batch.column("prompt"), "prompt", None)
+    else:
+        yield from blank(batch, "prompt")
+
+
+DATASET = Dataset(
+    name="prompts",
+    view="pool_prompts",
+    one_row="One row is one prompt of a pool, with its domain and language, for a model to answer.",
+    shapes={
+        "conversational": Shape(
+            {
+                "prompt": f"case when messages is null then {_ASKED} else from_json(messages, {TURNS}) end",
+                "domain": "domain",
+                "language": "language",
+            },
+            fits=_ONLY_TURNS,
+            otherwise="free-form",
+        ),
+        "plain": Shape({"prompt": "prompt", "domain": "domain", "language": "language"}),
+        "free-form": Shape(
+            {
+                "prompt": f"coalesce({UNBROKEN.format('messages')}, cast(to_json({_ASKED}) as varchar))",
+                "domain": "domain",
+                "language": "language",
+            },
+            json=("prompt",),
+            offered=False,
+        ),
+    },
+    provenance=("prompt_id", "pool", "split", "words", "provenance", "event_id"),
+    record="hash('prompt', event_id)",
+    claims={
+        "claim": (
+            "hash(event_id, prompt_id, pool)",
+            "select hash(event_id, prompt_id, pool) as key from events.prompts where pool is not null",
+        )
+    },
+    faults=_faults,
+    said="prompt",
+    group="id",
+)
