@@ -71,6 +71,7 @@ def through(source: Path, form: str) -> Path:
 @settings(max_examples=40, deadline=None)
 @given(rows=json_rows)
 @example(rows=[{"a": 1}, {"a": None}, {"b": 2**64}])
+@example(rows=[{"m": [{"r": "", "c": None}]}, {"m": []}, {"m": [{"r": "x", "c": None}] * 2}])
 @example(rows=[{"a": []}, {"a": [{}]}, {"": 2**63}])
 @example(rows=[{"a": 1}, {"a": 2.5}, {"a": -(2**53) - 1}])
 @example(rows=[{"a": "\u2028\u0085\x00", "b": {"c": None}}, {"a": "\ud7ff", "b": None}])
@@ -289,9 +290,10 @@ RESHAPED = [
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-@pytest.mark.parametrize(("source", "row", "target", "expected"), RESHAPED)
-def test_shapes_become_one_another(tmp_path, form, source, row, target, expected):
+@pytest.mark.parametrize("case", RESHAPED)
+def test_shapes_become_one_another(tmp_path, form, case):
     """Each row becomes the same row of the other shape, whether it comes from JSON or from columns."""
+    source, row, target, expected = case
     path = put(tmp_path / "in.jsonl", [row])
     if form == "parquet":
         path = tmp_path / "in.parquet"

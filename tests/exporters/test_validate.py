@@ -1,13 +1,21 @@
 import gzip
 import json
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from exporters.export import Options, export
-from exporters.validate import SHOWN, validate
+from exporters.export import Options as Exporting
+from exporters.export import export
+from exporters.formats import Writer
+from exporters.shapes import SHAPES
+from exporters.validate import SHOWN, Options, validate, vocabulary_of
 from lake.errors import UsageError
 
 USER = {"role": "user", "content": "ask"}
@@ -249,12 +257,15 @@ def test_nothing_to_validate_is_a_wrong_use(tmp_path, name):
 @pytest.mark.parametrize(
     ("dataset", "options"),
     [
-        ("sft", Options()),
-        ("sft", Options(shape="prompt-completion", format="parquet")),
-        ("sft", Options(shape="instruction", format="jsonl.gz")),
-        ("rag", Options(format="jsonl.zst")),
-        ("preference", Options(format="parquet")),
-        ("preference", Options(shape="plain", provenance=False)),
+        ("sft", Exporting()),
+        ("sft", Exporting(shape="prompt-completion", format="parquet")),
+        ("sft", Exporting(shape="instruction", format="jsonl.gz")),
+        ("rag", Exporting(format="jsonl.zst")),
+        ("preference", Exporting(format="parquet")),
+        ("preference", Exporting(format="hf")),
+        ("sft", Exporting(format="hf", val=0.3)),
+        ("rag", Exporting(format="arrow", val=0.3)),
+        ("preference", Exporting(shape="plain", provenance=False)),
     ],
 )
 def test_what_the_lake_exports_is_valid(filled, tmp_path, dataset, options):
@@ -283,3 +294,318 @@ def test_a_receipt_is_held_against_the_files(filled, tmp_path):
     (out / "receipt.json").write_text("{}")
     [problem] = validate(out).problems
     assert problem.file == "receipt.json"
+
+
+CALL = {"type": "function", "id": "c1", "function": {"name": "run", "arguments": {"x": 1}}}
+STEP = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+SEEN = {"role": "tool", "tool_call_id": "c1", "content": "ok"}
+MUTATION = {"buggy_code": "a - b", "error_message": "1 != 3", "fixed_code": "a + b", "repo": "r", "file": "f.py"}
+TASK = {"description": "Add.", "starter_code": "", "tests": "assert add(1, 2) == 3"}
+KTO = {"prompt": "ask", "completion": "answer", "label": True}
+WHOLE = {"chosen": [USER, ASSISTANT], "rejected": [USER, {**ASSISTANT, "content": "no"}]}
+HUMAN = "\n\nHuman: a\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("shape", "row"),
+    [
+        ("kto", KTO),
+        ("kto", {**KTO, "prompt": [USER], "completion": [ASSISTANT], "label": False}),
+        ("ipo", {**PAIR, "margin": 0.5}),
+        ("preference-implicit", WHOLE),
+        ("preference-implicit", {**WHOLE, "margin": 1}),
+        ("preference-implicit", {"chosen": f"{HUMAN} b", "rejected": f"{HUMAN} c"}),
+        ("preference-implicit", {"chosen": "The sky is blue.", "rejected": "The sky is green."}),
+        ("pretrain", {"input_ids": [0, 2**31 - 1]}),
+        ("pretrain", {"input_ids": [5, 6], "labels": [-100, 6], "attention_mask": [1, 1]}),
+        ("mutations", MUTATION),
+        ("grpo", TASK),
+        ("grpo", {**TASK, "tests": ["assert True"], "prompt": [USER]}),
+        ("eval", {"description": "Add.", "tests": "assert True"}),
+        ("alpaca", {"instruction": "i", "input": "", "output": "o"}),
+        ("prompts", {"prompt": [USER]}),
+        ("text", {"text": "a film", "label": 1}),
+    ],
+)
+def test_more_shapes_are_known(tmp_path, shape, row):
+    """Each other shape is recognised by its columns, and a row of it passes."""
+    report = validate(written(tmp_path / "set", row))
+    assert (report.shape, report.problems) == (shape, ())
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "problem"),
+    [
+        ({**KTO, "label": 1}, "label", "must be true or false"),
+        ({**KTO, "label": "true"}, "label", "must be true or false"),
+        ({**KTO, "completion": ""}, "completion", "empty after stripping"),
+        ({**KTO, "completion": [ASSISTANT]}, "completion", "must be a string, as 'prompt' is"),
+        ({**PAIR, "margin": "0.5"}, "margin", "must be a number"),
+        ({**PAIR, "margin": True}, "margin", "must be a number"),
+        ({**PAIR, "margin": 1, "rejected": "good"}, "rejected", "the same text as 'chosen' after stripping"),
+        ({**WHOLE, "chosen": []}, "chosen", "must be a list of at least one turn"),
+        ({**WHOLE, "chosen": "x"}, "rejected", "must be of the type that 'chosen' is"),
+        ({**WHOLE, "chosen": WHOLE["rejected"]}, "rejected", "the same text as 'chosen' after stripping"),
+        (
+            {**WHOLE, "chosen": [{**USER, "content": "other"}, ASSISTANT]},
+            "rejected[0]",
+            "the prompts differ: not turn 0 of 'chosen'",
+        ),
+        (
+            {**WHOLE, "rejected": [USER, ASSISTANT, {**USER, "content": "more"}, ASSISTANT]},
+            "chosen",
+            "has nothing after what both begin with",
+        ),
+        (
+            {"chosen": f"{HUMAN} b", "rejected": "\n\nHuman: z\n\nAssistant: c"},
+            "rejected",
+            "the prompts differ: up to the last 'Assistant:' not as 'chosen'",
+        ),
+        (
+            {"prompt": [USER], "chosen": [USER, ASSISTANT], "rejected": [{**ASSISTANT, "content": "no"}]},
+            "chosen",
+            "repeats the prompt",
+        ),
+        ({"prompt": HUMAN, "chosen": " b", "rejected": f"{HUMAN} c"}, "rejected", "repeats the prompt"),
+        (
+            {
+                "prompt": "<|start|>user<|message|>a<|end|>",
+                "chosen": "b",
+                "rejected": "<|start|>user<|message|>a<|end|>c",
+            },
+            "rejected",
+            "repeats the prompt",
+        ),
+        ({"input_ids": 5}, "input_ids", "must be a list"),
+        ({"input_ids": []}, "input_ids", "must be a list of at least one token id"),
+        ({"input_ids": [1, 2.0]}, "input_ids[1]", "must be an integer"),
+        ({"input_ids": [True, 1]}, "input_ids[0]", "must be an integer"),
+        ({"input_ids": [1, -1]}, "input_ids[1]", "token id -1 out of range: 0 to 2147483647"),
+        ({"input_ids": [2**31, 1]}, "input_ids[0]", "token id 2147483648 out of range: 0 to 2147483647"),
+        ({"input_ids": [1, 2], "labels": [1]}, "labels", "must be a list of 2, one for each of input_ids"),
+        ({"input_ids": [1, 2], "labels": [-100, 3]}, "labels[1]", "must be the token id, or -100"),
+        ({**MUTATION, "file": None}, "file", "missing field"),
+        ({**MUTATION, "repo": " "}, "repo", "empty after stripping"),
+        ({**MUTATION, "fixed_code": "a - b\n"}, "fixed_code", "the same text as 'buggy_code' after stripping"),
+        ({**TASK, "tests": []}, "tests", "empty after stripping"),
+        ({**TASK, "tests": "\n"}, "tests", "empty after stripping"),
+        ({**TASK, "tests": ["assert True", 3]}, "tests[1]", "must be a string"),
+        ({**TASK, "tests": {"a": 1}}, "tests", "must be a string or a list"),
+        ({**TASK, "starter_code": 1}, "starter_code", "must be a string"),
+        ({**TASK, "prompt": []}, "prompt", "must be a list of at least one turn"),
+        ({"description": "", "tests": "x"}, "description", "empty after stripping"),
+        ({"prompt": ""}, "prompt", "empty after stripping"),
+        ({"instruction": "i"}, "output", "missing field"),
+    ],
+)
+def test_every_fault_of_more_shapes_has_its_text(tmp_path, row, field, problem):
+    """What is wrong with a row of the other shapes is told with its place and why."""
+    assert found(written(tmp_path / "set", row)) == [(1, field, problem)]
+
+
+@pytest.mark.parametrize(
+    ("turns", "field", "problem"),
+    [
+        ([USER, STEP, SEEN, ASSISTANT], None, None),
+        ([USER, {**STEP, "tool_calls": [{"name": "run", "arguments": '{"x": 1}'}]}], None, None),
+        ([USER, {**STEP, "tool_calls": 5}], "messages[1].tool_calls", "must be a list"),
+        ([USER, {**STEP, "tool_calls": ["x"]}], "messages[1].tool_calls[0]", "must be an object"),
+        ([USER, {**STEP, "tool_calls": [{"function": 1}]}], "messages[1].tool_calls[0].function", "must be an object"),
+        (
+            [USER, {**STEP, "tool_calls": [{"function": {}}]}],
+            "messages[1].tool_calls[0].function.name",
+            "missing field",
+        ),
+        ([USER, {**STEP, "tool_calls": [{"name": " "}]}], "messages[1].tool_calls[0].name", "empty after stripping"),
+        ([USER, {**STEP, "tool_calls": [{"name": "f"}]}], "messages[1].tool_calls[0].arguments", "missing field"),
+        (
+            [USER, {**STEP, "tool_calls": [{"name": "f", "arguments": "x"}]}],
+            "messages[1].tool_calls[0].arguments",
+            "must be an object, or the JSON text of one",
+        ),
+        (
+            [USER, {**STEP, "tool_calls": [{"name": "f", "arguments": [1]}]}],
+            "messages[1].tool_calls[0].arguments",
+            "must be an object, or the JSON text of one",
+        ),
+        ([USER, SEEN], "messages[1].tool_call_id", "'c1' answers no call before it"),
+        ([], "messages", "must be a list of at least one turn"),
+    ],
+)
+def test_calls_of_a_trajectory_are_looked_at(tmp_path, turns, field, problem):
+    """Where trajectories are meant, each call has a name and arguments, and each answer a call before it."""
+    report = validate(written(tmp_path / "set", {"messages": turns}), options=Options(shape="trajectories"))
+    assert [(one.field, one.problem) for one in report.problems] == ([] if field is None else [(field, problem)])
+
+
+def test_the_shape_that_is_meant_can_be_said(tmp_path):
+    """A shape or a dataset that is named holds for every row, whatever the first one looks like."""
+    folder = written(tmp_path / "set", {"prompt": "a", "completion": "b"}, KTO)
+    assert validate(folder).ok
+    [problem] = validate(folder, options=Options(shape="kto")).problems
+    assert (problem.row, problem.field, problem.problem) == (1, "label", "missing field")
+    assert validate(folder, options=Options(shape="sft")).shape == "prompt-completion"
+    with pytest.raises(UsageError) as refusal:
+        validate(folder, options=Options(shape="poems"))
+    assert "kto" in refusal.value.hint
+    assert "pretrain" in refusal.value.hint
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_wants_all_of_its_fields(tmp_path, shape):
+    """A row with null for one of the fields of a shape is told which one is missing."""
+    for name in SHAPES[shape].fields:
+        row = {other: "x" for other in SHAPES[shape].fields if other != name} | {name: None}
+        assert (name, "missing field") in {(field, why) for _, field, why in found_as(tmp_path, shape, row)}
+
+
+def found_as(folder, shape, *rows):
+    """Row, field and text of each problem of rows that are meant to be of a shape."""
+    report = validate(written(folder / "as", *rows), options=Options(shape=shape))
+    return [(problem.row, problem.field, problem.problem) for problem in report.problems]
+
+
+def packed(folder, name, rows, kind=np.int32):
+    """A file of rows of token ids, in a format of columns, of NumPy or of lines."""
+    folder.mkdir(exist_ok=True)
+    if name.endswith(".npy"):
+        np.save(folder / name, np.array(rows, kind))
+    elif name.endswith(".jsonl"):
+        written(folder, *({"input_ids": row} for row in rows), name=name)
+    else:
+        table = pa.table({"input_ids": pa.array(rows, pa.list_(pa.from_numpy_dtype(np.dtype(kind))))})
+        if name.endswith(".parquet"):
+            pq.write_table(table, folder / name)
+        else:
+            with pa.ipc.new_file(folder / name, table.schema) as file:
+                file.write_table(table)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.parquet", "a.arrow", "a.jsonl"])
+def test_token_ids_are_checked_in_every_format(tmp_path, name):
+    """An id beyond the vocabulary is found in any row of any format, and passes where the vocabulary is larger."""
+    rows = [[number % 50, 1, 2] for number in range(3000)]
+    rows[2999][1] = 60
+    folder = packed(tmp_path / "set", name, rows)
+    assert validate(folder, options=Options(vocabulary=61)).ok
+    report = validate(folder, options=Options(vocabulary=60))
+    assert [(one.row, one.field, one.problem) for one in report.problems] == [
+        (3000, "input_ids[1]", "token id 60 out of vocabulary: it has 60")
+    ]
+    assert (report.shape, report.rows) == ("pretrain", 3000)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl"])
+def test_rows_of_token_ids_are_of_one_length(tmp_path, name):
+    """Packed rows are as long as the first, across files too."""
+    folder = packed(tmp_path / "set", name, [[1, 2, 3]] * 2000 + [[1, 2]])
+    [problem] = validate(folder).problems
+    assert (problem.row, problem.problem) == (2001, "must be 3 token ids as in the first row, not 2")
+    packed(folder, f"b{name[1:]}", [[1, 2]])
+    assert [(one.file[0], one.row) for one in validate(folder).problems] == [("a", 2001), ("b", 1)]
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 3)), np.zeros(3, np.int32), np.array([["x"]], object)])
+def test_an_array_of_something_else_is_told(tmp_path, array):
+    """An array that is no table of integers is a problem of its file."""
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    [problem] = validate(tmp_path).problems
+    assert problem.row is None
+
+
+def test_an_array_that_is_cut_short_is_told(tmp_path):
+    """An array with less in it than it says is a problem of its file."""
+    packed(tmp_path, "a.npy", [[1, 2, 3]] * 100)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-100])
+    assert [problem.row for problem in validate(tmp_path).problems] == [None]
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, 70) | st.none(), max_size=4) | st.none(), min_size=1, max_size=6),
+    st.sampled_from([None, 60]),
+)
+@settings(max_examples=60, deadline=None)
+def test_columns_at_once_find_what_rows_find(rows, vocabulary):
+    """Token ids that are looked at column by column are told the same as row by row."""
+    with tempfile.TemporaryDirectory() as folder:
+        packed(Path(folder, "columns"), "a.parquet", rows)
+        packed(Path(folder, "rows"), "a.jsonl", rows)
+        reports = [
+            validate(Path(folder, name), options=Options(shape="pretrain", vocabulary=vocabulary))
+            for name in ("columns", "rows")
+        ]
+    assert len({tuple((one.row, one.field, one.problem) for one in report.problems) for report in reports}) == 1
+
+
+def test_a_tokenizer_says_its_size(tmp_path):
+    """The vocabulary of a tokenizer.json counts the tokens that were added, of either kind of model."""
+    said = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": [{"id": 5, "content": "<end>"}]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(said))
+    assert vocabulary_of(tmp_path) == vocabulary_of(tmp_path / "tokenizer.json") == 6
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": [["a", -1.0], ["b", -2.0]]}}))
+    assert vocabulary_of(tmp_path) == 2
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UsageError):
+        vocabulary_of(tmp_path)
+    with pytest.raises(UsageError, match="No such file"):
+        vocabulary_of(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.csv", "a.arrow", "a.feather", "a.ndjson"])
+def test_other_formats_are_read(tmp_path, name):
+    """JSON arrays, CSV and Arrow of both kinds are checked like lines, with the numbers of their rows."""
+    rows = [KTO, {**KTO, "label": False}, {**KTO, "completion": " "}]
+    table = pa.Table.from_pylist(rows)
+    if ".json" in name:
+        data = json.dumps(rows, indent=1).encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    elif name == "a.csv":
+        (tmp_path / name).write_text("prompt,completion,label\nask,answer,True\nask,answer,True\nask, ,False\n")
+    elif name == "a.arrow":
+        with pa.ipc.new_stream(tmp_path / name, table.schema) as file:
+            file.write_table(table)
+    elif name == "a.feather":
+        with pa.ipc.new_file(tmp_path / name, table.schema) as file:
+            file.write_table(table)
+    else:
+        written(tmp_path, *rows, name=name)
+    report = validate(tmp_path)
+    assert report.shape == "kto"
+    assert [(one.row, one.field, one.problem) for one in report.problems] == [
+        (3, "completion", "empty after stripping")
+    ]
+
+
+def test_a_csv_says_labels_and_margins_as_texts(tmp_path):
+    """In a CSV true and false and numbers are texts, and are taken for what they say; others are problems."""
+    (tmp_path / "a.csv").write_text('prompt,completion,label\na,b,true\na,b,FALSE\na,b,yes\n"a, b",,true\n')
+    assert found(tmp_path) == [(3, "label", "must be true or false"), (4, "completion", "missing field")]
+    (tmp_path / "a.csv").write_text("prompt,chosen,rejected,margin\na,b,c,0.5\na,b,c,high\na,b,c,nan\n")
+    assert found(tmp_path) == [(2, "margin", "must be a number"), (3, "margin", "must be a number")]
+
+
+def test_datasets_on_disk_are_read_as_they_name_their_files(tmp_path):
+    """A dataset of Hugging Face's is checked split by split; a file that it names and that is gone is told."""
+    with Writer(tmp_path, "hf", pa.schema([("text", pa.string())]), splits=("train", "validation")) as writer:
+        writer.write(pa.record_batch({"text": ["x", "y"]}))
+        writer.write(pa.record_batch({"text": ["x", " "]}), "validation")
+        writer.finish()
+    report = validate(tmp_path)
+    assert [(one.file, one.row) for one in report.problems] == [("validation/data-00000-of-00001.arrow", 2)]
+    assert [file.rows for file in report.files] == [2, 2]
+    (tmp_path / "train" / "data-00000-of-00001.arrow").unlink()
+    with pytest.raises(UsageError, match="missing, and state"):
+        validate(tmp_path)
+    (tmp_path / "train" / "state.json").write_text("{}")
+    with pytest.raises(UsageError, match="_data_files"):
+        validate(tmp_path)
+
+
+def test_the_receipt_says_what_the_rows_should_be(filled, tmp_path):
+    """In an export of the lake's the rows have to be those of its dataset, whatever the first one looks like."""
+    out = tmp_path / "out"
+    export(filled, "preference", out)
+    [path] = out.glob("data/train-*")
+    path.write_text('{"text": "x"}\n' + path.read_text())
+    assert ("prompt", "missing field") in {(one.field, one.problem) for one in validate(out).problems}
