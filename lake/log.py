@@ -206,8 +206,11 @@ class Log:
         """The names of the files that other readers of Delta tables find, by what deltalake makes of it."""
         path = self._store.url(self.folder)
         log = f"{self.folder}/_delta_log"
+        before = set(self._store.after(log, ""))
         files = {entry.name for entry in self._store.entries(log)}
-        if others := [name for name in self._store.after(log, "") if name not in files and not is_scratch(name)]:
+        # Commits come and scratch files go while the folder is read: only what was there all the time is strange.
+        lasting = before & set(self._store.after(log, ""))
+        if others := [name for name in lasting if name not in files and not is_scratch(name)]:
             raise Damaged(f"{log}/{min(others)}: no file of the log", "move it away")
         with _delta(f"{path}: cannot be opened", Damaged, DAMAGED):
             table = DeltaTable(path, version=version, storage_options=dict(self._store.options))

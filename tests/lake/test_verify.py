@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,8 +23,9 @@ from lake.commits import DataFile, commit_name, digest, seal, torn
 from lake.datafiles import encode, write
 from lake.errors import Damaged, LakeError
 from lake.events import KINDS, to_table, with_ids
+from lake.files import Entry, Folder
 from lake.findings import NOTES, Code, Finding
-from lake.log import PROPERTIES
+from lake.log import PROPERTIES, Log
 from lake.snapshots import FilePin
 from lake.verify import examine
 from tests.lake.damage import built, files_of, flip
@@ -563,3 +565,24 @@ def test_progress_is_told(told):
         examine(told.store, told.logs, deep=deep, progress=note)
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1][0] == seen[-1][1] == sum(path.stat().st_size for kind in KINDS for path in files_of(told, kind))
+
+
+class Busy(Folder):
+    """A folder in which a commit lands between any two looks at it."""
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        found = list(super().entries(folder))
+        lake = Lake.open(self.uri)
+        last = lake.position("evidence", "busy")
+        lake.append("evidence", evidence(f"busy{last}"), producer="busy", sequence=last.sequence + 1 if last else 0)
+        return iter(found)
+
+
+def test_a_commit_that_lands_meanwhile_is_nothing_strange(told):
+    """What other readers find is asked while others commit; only what lies there all the time can be no file."""
+    before = told.logs["evidence"].as_others_read()
+    log = Log(Busy(told.uri), KINDS["evidence"])
+    assert log.as_others_read() >= before
+    (log_of(told) / "folder").mkdir()
+    with pytest.raises(Damaged, match="folder: no file of the log"):
+        log.as_others_read()
