@@ -70,21 +70,40 @@ Look = Callable[[Sequence[Target]], Iterable[Finding]]
 class Annotator(Protocol):
     """One way to look at events.
 
-    `kinds` are the kinds of event that it looks at. `digest` tells settings from the default ones, where it is None.
+    `digest` is None where the settings are the default ones.
     """
 
-    name: str
-    version: str
-    digest: str | None
-    kinds: tuple[str, ...]
-    known: Known
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Its version, settings apart."""
+        ...
+
+    @property
+    def digest(self) -> str | None:
+        """What tells its settings from others."""
+        ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of event that it looks at."""
+        ...
+
+    @property
+    def known(self) -> Known:
+        """What it has to know first."""
+        ...
 
     def over(self, known: Iterable[Target]) -> Look:
         """How to look at events, in their order, given the known ones: one finding for each."""
         ...
 
 
-_TEXTS = ("prompt", "description", "starter_code", "content", "text", "tests", "answer")
+_TEXTS = ("prompt", "description", "starter_code", "section", "text", "tests", "answer")
 _JSON = ("messages", "extra")
 
 
