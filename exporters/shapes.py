@@ -62,6 +62,9 @@ def shape_of(row: Row, among: Iterable[str] = ()) -> str | None:
     wanted = tuple(among) or tuple(SHAPES)
     for name in wanted:
         shape = SHAPES[name]
+        # A task that may be measured by an answer is one to measure with.
+        if name == "grpo" and "answer" in row:
+            continue
         if any(column in row for column in shape.told_by) and all(column in row for column in shape.with_):
             return name if name != "preference" or "prompt" in row else "preference-implicit"
     return None
@@ -302,6 +305,14 @@ def _task(row: Row, limits: Limits) -> Found | None:
     return None if prompt is None else _side(prompt, "prompt")
 
 
+def _measured(row: Row, limits: Limits) -> Found | None:
+    if row.get("tests") is not None:
+        return _task(row, limits)
+    if row.get("answer") is None:
+        return "tests", "missing field, and so is 'answer'"
+    return _texts("description", "answer")(row, limits)
+
+
 def _tests(tests: object) -> Found | None:
     # A task whose tests are empty is passed by anything.
     if isinstance(tests, list):
@@ -370,7 +381,7 @@ SHAPES = _shapes(
     Shape("trajectory", ("messages",), (), _trajectory),
     Shape("prompt-completion", ("prompt", "completion"), ("completion",), _prompt_completion),
     Shape("grpo", ("description", "starter_code", "tests"), ("starter_code",), _task),
-    Shape("eval", ("description", "tests"), ("tests",), _task),
+    Shape("eval", ("description",), ("tests", "answer"), _measured, ("description",)),
     Shape(
         "mutations",
         ("buggy_code", "error_message", "fixed_code", "repo", "file"),
@@ -390,7 +401,9 @@ FAMILIES = {
     "preference": ("preference",),
     "rag": ("document",),
     "domain": ("messages", "text"),
+    "pretrain": ("pretrain", "text"),
     "trajectories": ("trajectory", "text"),
+    "mutations": ("mutations", "messages"),
 }
 # Columns that every shape reads as text, however much their values look like something else.
 TEXTS = frozenset(
