@@ -4,7 +4,7 @@ A shard folder holds, for each field of a row (`text`; or `prompt`, `chosen`, `r
 format: `<field>.tokens.npy`, int32, the token ids of all rows one after the other; `<field>.offsets.npy`, int64, where
 each row begins, and one more; `<field>.trained.npy`, bool, which tokens a loss may count. `keys.npy`, uint64, puts the
 rows in order (`order.keys_of` of their ids), `rows.parquet` has their ids and what else travels with them, row for row.
-The description, `shards.json`, is written last and names every file with its sha256: a folder that can be read is whole.
+The description, `shards.json`, is written last and names each file with its sha256: a folder that reads is whole.
 
 Nothing but numpy, pyarrow and msgspec is needed to read one; a machine with GPUs needs no lake.
 
