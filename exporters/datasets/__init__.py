@@ -4,13 +4,41 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from exporters.dataset import Dataset
-from exporters.datasets import domain, ipo, kto, preference, pretrain, prompts, rag, sft, trajectories
+from exporters.datasets import (
+    domain,
+    grpo,
+    ipo,
+    kto,
+    mutations,
+    preference,
+    pretrain,
+    prompts,
+    rag,
+    sft,
+    trajectories,
+)
+from exporters.datasets import (
+    eval as evaluation,
+)
 from lake.errors import UsageError
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
     {
         each.DATASET.name: each.DATASET
-        for each in (sft, rag, preference, kto, domain, ipo, pretrain, trajectories, prompts)
+        for each in (
+            sft,
+            rag,
+            preference,
+            kto,
+            domain,
+            ipo,
+            pretrain,
+            trajectories,
+            prompts,
+            mutations,
+            grpo,
+            evaluation,
+        )
     }
 )
 

@@ -115,3 +115,42 @@ select
     recorded_at,
     errors
 from prompts_checks
+union all
+select
+    'mutations' as dataset,
+    record_type,
+    record_id,
+    run_id,
+    task_id,
+    category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from mutations_checks
+union all
+select
+    'grpo' as dataset,
+    record_type,
+    record_id,
+    run_id,
+    task_id,
+    category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from grpo_checks
+union all
+select
+    'eval' as dataset,
+    record_type,
+    record_id,
+    run_id,
+    task_id,
+    category,
+    event_id,
+    source,
+    recorded_at,
+    errors
+from eval_checks
