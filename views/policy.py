@@ -5,6 +5,7 @@ those that `views.gates` names, never as text.
 """
 
 import math
+import re
 from datetime import datetime
 from typing import Self
 
@@ -14,6 +15,9 @@ from lake.errors import UsageError
 from views.gates import Quality
 
 SCHEMES = ("recency", "uniform")
+EFFORTS = ("low", "medium", "high")
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 class Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +49,19 @@ class Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise UsageError("now has no time zone", "write for example 2026-04-23T18:42:11Z")
 
 
+class Harmony(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the system message of a text in Harmony says: how hard a model is to think, and of what day, if of any."""
+
+    effort: str = "medium"
+    date: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.effort not in EFFORTS:
+            raise UsageError(f"effort cannot be {self.effort!r}", f"it is one of {', '.join(EFFORTS)}")
+        if self.date is not None and not _DATE.fullmatch(self.date):
+            raise UsageError(f"date cannot be {self.date!r}", "a date is written 2026-01-31")
+
+
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What may be exported, and how pairs are made.
 
@@ -54,7 +71,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `known_files`, if given, are the only paths that evidence may name.
     `partial_label` is the label of partially accepted runs in kto, which leaves them out without one. `domain` is the
     only one that the dataset of that name has, `pool` the id of the pool whose prompts are exported. `replay` is about
-    sections of past training, `quality` about the gates that rows have to pass.
+    sections of past training, `quality` about the gates that rows have to pass, `harmony` about texts in that format.
     """
 
     include_partial: bool = False
@@ -68,6 +85,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pool: str | None = None
     replay: Replay = Replay()
     quality: Quality = Quality()
+    harmony: Harmony = Harmony()
 
     def __post_init__(self) -> None:
         if not 1 <= self.pairs_per_task <= 1000:

@@ -12,17 +12,18 @@ import pyarrow.compute as pc
 from exporters import harmony
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.datasets import preference
-from exporters.datasets.trajectories import no_harmony, row_faults, texts
+from exporters.datasets.trajectories import no_harmony, row_faults, system_message, texts
 
 _SIDES = ("chosen", "rejected")
 
 
-def _as_prompt(text: str) -> str:
-    return harmony.render(harmony.Chat((harmony.Turn("user", text),)), "prompt")
+def _rendered(rows: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
+    system = system_message(rows)
 
+    def prompt(text: str) -> str:
+        return harmony.render(harmony.Chat((harmony.Turn("user", text),)), "prompt", system)
 
-def _rendered(_: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
-    made = texts(batch, "prompt", _as_prompt)
+    made = texts(batch, "prompt", prompt)
     for side in _SIDES:
         made = texts(made, side, harmony.completion)
     return made

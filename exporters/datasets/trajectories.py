@@ -45,14 +45,24 @@ def texts(batch: pa.RecordBatch, name: str, render: Callable[[str], str]) -> pa.
     return batch.set_column(batch.schema.get_field_index(name), name, pa.array(made, pa.string()))
 
 
-def _as_harmony(text: str) -> str:
-    both = _DECODER.decode(text)
-    return harmony.render(harmony.read_chat(both.messages, both.tools))
+def system_message(rows: Rows) -> harmony.System:
+    """What the policy has Harmony's system message say. Raises UsageError."""
+    told = rows.policy.harmony
+    return harmony.System(effort=told.effort, date=told.date)
 
 
-def _as_tags(text: str) -> str:
+def _in_harmony(rows: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
+    system = system_message(rows)
+    return texts(batch, "text", lambda text: harmony.render(_chat(text), system=system))
+
+
+def _in_tags(_: Rows, batch: pa.RecordBatch) -> pa.RecordBatch:
+    return texts(batch, "text", lambda text: tags.render(_chat(text)))
+
+
+def _chat(text: str) -> harmony.Chat:
     both = _DECODER.decode(text)
-    return tags.render(harmony.read_chat(both.messages, both.tools))
+    return harmony.read_chat(both.messages, both.tools)
 
 
 def _faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
@@ -107,8 +117,8 @@ DATASET = Dataset(
         "conversational": Shape(
             {"messages": UNBROKEN.format("messages"), "tools": UNBROKEN.format("tools")}, json=("messages", "tools")
         ),
-        "harmony": Shape({"text": _BOTH}, render=lambda _, batch: texts(batch, "text", _as_harmony)),
-        "tags": Shape({"text": _BOTH}, render=lambda _, batch: texts(batch, "text", _as_tags)),
+        "harmony": Shape({"text": _BOTH}, render=_in_harmony),
+        "tags": Shape({"text": _BOTH}, render=_in_tags),
     },
     provenance=(
         "source_run_id",
