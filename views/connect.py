@@ -154,10 +154,7 @@ def define(
     for kind in PIN_ORDER:
         con.execute(f"create view events.{kind} as {_pinned(kind, ())}")
     _create_policy(con, policy)
-    relations = dict(sources() if sql is None else sql)
-    if not policy.quality.gates and "gate_faults" in relations:
-        relations["gate_faults"] = gates.OPEN
-    _create_relations(con, relations)
+    _create_relations(con, gates.as_they_stand(sources() if sql is None else sql, policy.quality))
     damaged = damaged or {}
     for kind, message in damaged.items():
         con.execute(f"create or replace view events.{kind} as {_failing(kind, message)}")

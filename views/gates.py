@@ -3,6 +3,8 @@
 It reaches the SQL as rows of `quality_policy`, `eval_splits`, `allowed_languages` and `known_licences`, never as text.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from lake.errors import UsageError
@@ -83,5 +85,9 @@ class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 TABLES = tuple(Quality().tables)
 
-# With every gate open nothing is barred, and nobody has to work that out: what stands for `gate_faults` then.
-OPEN = "select cast(null as varchar) as event_id, cast(null as varchar) as errors where false"
+_OPEN = "select cast(null as varchar) as event_id, cast(null as varchar) as errors where false"
+
+
+def as_they_stand(sql: Mapping[str, str], quality: Quality) -> dict[str, str]:
+    """The relations, as the gates stand: with every gate open nothing is barred, and nobody has to work that out."""
+    return {**sql, "gate_faults": _OPEN} if not quality.gates and "gate_faults" in sql else dict(sql)
