@@ -9,6 +9,7 @@ import typer
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import DryRun, Form, LakeUri
 from cli.output import Format, Meter, counted, say, show
+from ingest.mutations.cargo import collect, is_results
 from ingest.mutations.generate import Options, Summary, generate
 from lake import Lake
 from lake.errors import UsageError
@@ -29,7 +30,9 @@ def register(parent: typer.Typer) -> None:
 
 
 def mutate(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Python projects that have tests.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Python projects with tests, or mutants.out folders.")
+    ],
     lake: LakeUri = HERE,
     seed: Annotated[int, typer.Option("--seed", help="Which faults are tried first.")] = DEFAULT.seed,
     limit: Annotated[
@@ -62,6 +65,8 @@ def mutate(
     that keeps them from loading (unviable), becomes evidence of kind mutation: the faulty code, what the tests said,
     the code as it was. What no test notices is dropped. The same project, seed and tests give the same faults.
 
+    A folder mutants.out that cargo-mutants left in a Rust project is read instead, and nothing is run.
+
     Example: lake mutate ~/src/my-project --limit 20 --extent snippet
     """
     door = Lake.open(lake)
@@ -80,7 +85,8 @@ def mutate(
     summaries = []
     for folder in folders:
         with Meter(f"mutating {folder.name}", "faults") as meter:
-            summaries.append(generate(door, folder, options, meter))
+            one = collect(door, folder, options) if is_results(folder) else generate(door, folder, options, meter)
+            summaries.append(one)
     show(map(_row, summaries), form)
     for one in summaries:
         if one.out_of_time:

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -73,6 +73,37 @@ class Mutant(msgspec.Struct, frozen=True):
     file: str
     text: str
     change: Change
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault that tests found, wherever it comes from. Both sides have the same `extent`: file or snippet."""
+
+    file: str
+    line: int
+    operator: str
+    language: str
+    outcome: str
+    buggy_code: str
+    error_message: str
+    fixed_code: str
+    extent: str
+
+    def row(self, repo: str, text: str) -> dict[str, object]:
+        """The fault as a row of evidence; `text` is the file without it."""
+        identity = f"{repo}\0{self.file}\0{self.extent}\0{self.buggy_code}\0{self.fixed_code}"
+        extra = msgspec.structs.asdict(self) | {"repo": repo}
+        where = {"file": f"{repo}/{self.file}", "line": self.line}
+        return {
+            "source": where | {"sha256": hashlib.sha256(text.encode()).hexdigest()},
+            "run_id": f"mutation-{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
+            "task_id": f"{repo}/{self.file}",
+            "kind": "mutation",
+            "role": "other",
+            "stream": STREAM,
+            "text": self.fixed_code,
+            "source_files": [self.file],
+            "extra": msgspec.json.encode(extra, order="deterministic").decode(),
+        }
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +165,7 @@ def generate(lake: Lake, project: Path, options: Options | None = None, progress
         outcomes=dict(sorted(outcomes.items())),
         not_tried=len(mutants) - total,
         kept=len(rows),
-        added=0 if options.dry_run or not rows else _append(lake, repo, rows),
+        added=0 if options.dry_run or not rows else append(lake, repo, rows),
         out_of_time=len(rows) < options.limit and total < len(mutants),
         seconds=time.monotonic() - began,
     )
@@ -229,32 +260,18 @@ def _able() -> int:
 def event(repo: str, mutant: Mutant, ended: Ended, options: Options) -> dict[str, object]:
     """A fault as a row of evidence. Both sides have the same extent, and differ by the change alone."""
     buggy, fixed = sides(mutant, options.extent)
-    identity = f"{repo}\0{mutant.file}\0{options.extent}\0{buggy}\0{fixed}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    extra: dict[str, Any] = {
-        "buggy_code": buggy,
-        "error_message": ended.log,
-        "fixed_code": fixed,
-        "repo": repo,
-        "file": mutant.file,
-        "line": mutant.change.line,
-        "extent": options.extent,
-        "outcome": ended.outcome,
-        "operator": mutant.change.operator,
-        "language": "python",
-    }
-    where = {"file": f"{repo}/{mutant.file}", "line": mutant.change.line}
-    return {
-        "source": where | {"sha256": hashlib.sha256(mutant.text.encode()).hexdigest()},
-        "run_id": f"mutation-{digest}",
-        "task_id": f"{repo}/{mutant.file}",
-        "kind": "mutation",
-        "role": "other",
-        "stream": STREAM,
-        "text": fixed,
-        "source_files": [mutant.file],
-        "extra": msgspec.json.encode(extra, order="deterministic").decode(),
-    }
+    fault = Fault(
+        file=mutant.file,
+        line=mutant.change.line,
+        operator=mutant.change.operator,
+        language="python",
+        outcome=ended.outcome,
+        buggy_code=buggy,
+        error_message=ended.log,
+        fixed_code=fixed,
+        extent=options.extent,
+    )
+    return fault.row(repo, mutant.text)
 
 
 def sides(mutant: Mutant, extent: str) -> tuple[str, str]:
@@ -267,7 +284,7 @@ def sides(mutant: Mutant, extent: str) -> tuple[str, str]:
     return changed[part.start : part.end + grown], mutant.text[part.start : part.end]
 
 
-def _append(lake: Lake, repo: str, rows: list[dict[str, object]]) -> int:
+def append(lake: Lake, repo: str, rows: list[dict[str, object]]) -> int:
     """Store the faults; how many the lake did not have yet."""
     producer = f"mutate:{repo}"
     while True:

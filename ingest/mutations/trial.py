@@ -98,8 +98,12 @@ class Trial:
 
     def cleaned(self, log: str) -> str:
         """What the tests said, without what differs from run to run, and no longer than its last 2,000 characters."""
-        log = log.replace(f"{self.copy}/", "").replace(str(self.copy), ".")
-        return _ADDRESSES.sub("0x…", _TIMES.sub("", log))[-LOG_CHARACTERS:].strip()
+        return cut(log.replace(f"{self.copy}/", "").replace(str(self.copy), "."))
+
+
+def cut(log: str) -> str:
+    """The last 2,000 characters of a log, without times and addresses."""
+    return _ADDRESSES.sub("0x…", _TIMES.sub("", log))[-LOG_CHARACTERS:].strip()
 
 
 def packages() -> tuple[str, ...]:
