@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from exporters.dataset import Dataset
 from exporters.formats import data_files
-from exporters.packed import NPY
+from exporters.packed import NPY, Packing
 from exporters.receipt import Counts
 
 NAME = "README.md"
@@ -27,6 +27,7 @@ def render(
     views: str,
     rebuild: str,
     form: str = "jsonl",
+    packing: Packing | None = None,
 ) -> str:
     """The card's text: a YAML head, and the export in plain words. `rebuild` is the command that makes it again."""
     vector = ", ".join(f"{kind} {tables[kind]}" for kind in sorted(tables))
@@ -38,7 +39,7 @@ def render(
         "",
         f"{counts.considered} records were considered: {counts.exported} are here, {counts.quarantined} are not.",
         *_held_out(counts),
-        *_packed(counts),
+        *_packed(packing, counts),
         *_reasons(counts),
         "",
         f"Snapshot `{snapshot}` ({vector}), views `{views[:12]}`, under the policy",
@@ -79,16 +80,23 @@ def _split(form: str, name: str) -> tuple[str, str]:
 
 
 def _held_out(counts: Counts) -> list[str]:
-    if counts.splits is None:
+    if counts.splits is None or counts.packed is not None:
         return []
     return ["", " and ".join(f"{rows} rows are for {split}" for split, rows in counts.splits.items()) + "."]
 
 
-def _packed(counts: Counts) -> list[str]:
-    if counts.packed is None or counts.profile is None:
+def _packed(packing: Packing | None, counts: Counts) -> list[str]:
+    if packing is None or counts.packed is None or counts.profile is None:
         return []
+    used = packing.tokenizer
+    opened = "" if used.specials.bos is None else f"begins with `{used.specials.bos}` and "
     named = ("documents", "tokens", "pieces", "cut", "rows", "padding", "fill")
-    lines = ["", f"| packed | {' | '.join(named)} |", "|---|" + "---:|" * len(named)]
+    lines = [
+        "",
+        f"Tokenizer `{used.sha256[:12]}`, {used.vocabulary} ids. A document {opened}ends with `{used.specials.eos}`;",
+    ]
+    lines += [f"`{used.specials.pad}` fills rows up."]
+    lines += ["", f"| packed | {' | '.join(named)} |", "|---|" + "---:|" * len(named)]
     lines += [
         f"| {name} | {' | '.join(str(getattr(one, what)) for what in named)} |" for name, one in counts.packed.items()
     ]

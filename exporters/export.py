@@ -327,6 +327,7 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         views=rules,
         rebuild=_command(plan, snapshot.id, rules),
         form=options.format,
+        packing=options.packing,
     )
     made = Receipt(
         receipt=RECEIPT_FORMAT,
@@ -598,6 +599,7 @@ def _command(plan: _Plan, snapshot: str, rules: str) -> str:
     words += [] if options.packing is None else options.packing.words
     words += ["--include-partial"] * policy.include_partial
     words += ["--include-review"] * policy.include_review
+    words += ["--include-completions"] * policy.include_completions
     words += [f"--pairs-per-task {policy.pairs_per_task}"] * (policy.pairs_per_task != default.pairs_per_task)
     words += [f"--partial-label {str(policy.partial_label).lower()}"] * (policy.partial_label is not None)
     words += [] if policy.domain is None else [f"--domain {shlex.quote(policy.domain)}"]
