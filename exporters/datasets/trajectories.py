@@ -77,7 +77,7 @@ def _faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
         yield from row_faults(list(zip(batch.column("messages").to_pylist(), tools, strict=True)), _untold)
     else:
         yield from blank(batch, "text")
-        yield from row_faults(batch.column("text").to_pylist(), _TEXT_FAULTS[rows.shape])
+        yield from row_faults(batch.column("text").to_pylist(), TEXT_FAULTS[rows.shape])
 
 
 def row_faults(values: list[_Value], fault: Callable[[_Value], str | None]) -> Iterator[Fault]:
@@ -108,7 +108,7 @@ def _no_tags(text: str | None) -> str | None:
     return None if "<|assistant|>" in text else "text has no turn of the assistant"
 
 
-_TEXT_FAULTS: dict[str, Callable[[str | None], str | None]] = {"harmony": no_harmony, "tags": _no_tags}
+TEXT_FAULTS: dict[str, Callable[[str | None], str | None]] = {"harmony": no_harmony, "tags": _no_tags}
 
 DATASET = Dataset(
     name="trajectories",

@@ -302,6 +302,33 @@ def test_no_description_ends_its_comment():
     ] * 2
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["object", "array", "a\n}"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "properties", "items", "oneOf", "anyOf", "enum", "x"]), inner, max_size=3
+        )
+        | st.dictionaries(
+            st.sampled_from(["description", "default", "required", "nullable", "title"]), inner, max_size=3
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["type", "properties", "required", "description"]), JSON))
+def test_any_schema_becomes_one_definition(parameters):
+    """What is no schema is defined as well as it goes, and the conversation behind it is read."""
+    made = render(Chat((Turn("user", "a"), Turn("assistant", "b")), tools=(Tool("f", "", parameters),)))
+    assert problems(made) == []
+    assert parse(made).tools.count("type f = (") == 1
+
+
 # Texts of pieces that structure is made of, so that forging it is tried all the time.
 TEXTS = st.lists(
     st.sampled_from(

@@ -40,8 +40,8 @@ def test_a_margin_is_the_difference_of_the_scores(paired, tmp_path):
     [row] = rows(tmp_path / "out")
     assert (row["prompt"], row["chosen"], row["rejected"]) == ("Do t1.", "right <|end|>", "wrong")
     assert row["margin"] == pytest.approx(0.7)
-    with connect(paired.snapshot(), sql=needed("quarantine")) as connection:
-        found = connection.sql("select record_type, run_id, reason from quarantine where dataset = 'ipo'").fetchall()
+    with connect(paired.snapshot(), sql=needed("ipo_checks")) as connection:
+        found = connection.sql("select record_type, run_id, errors from ipo_checks where errors <> ''").fetchall()
     assert found == [("pair", "more", "missing_margin")]
 
 
@@ -53,18 +53,16 @@ def test_sides_are_turns_where_trainers_want_turns(paired, tmp_path):
     assert row["chosen"] == [{"role": "assistant", "content": "right <|end|>"}]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_no_side_in_harmony_repeats_the_prompt(paired, tmp_path, form):
+def test_no_side_in_harmony_repeats_the_prompt(paired, tmp_path):
     """The prompt ends where the assistant begins; behind it each side is a whole, valid conversation."""
-    export(paired, "ipo", tmp_path / "out", Options(shape="harmony", format=form))
+    export(paired, "ipo", tmp_path / "out", Options(shape="harmony"))
+    [row] = rows(tmp_path / "out")
+    assert row["prompt"].endswith("<|start|>user<|message|>Do t1.<|end|><|start|>assistant")
+    assert row["rejected"] == "<|channel|>final<|message|>wrong<|return|>"
+    for side, text in (("chosen", "right <|end|>"), ("rejected", "wrong")):
+        assert "Do t1." not in row[side]
+        assert harmony.parse(row["prompt"] + row[side]).turns[-1].text == text
     assert verify(paired, tmp_path / "out").ok
-    if form == "jsonl":
-        [row] = rows(tmp_path / "out")
-        assert row["prompt"].endswith("<|start|>user<|message|>Do t1.<|end|><|start|>assistant")
-        assert row["rejected"] == "<|channel|>final<|message|>wrong<|return|>"
-        for side, text in (("chosen", "right <|end|>"), ("rejected", "wrong")):
-            assert "Do t1." not in row[side]
-            assert harmony.parse(row["prompt"] + row[side]).turns[-1].text == text
 
 
 def test_records_that_stand_in_no_pair_are_accounted_for(filled, tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters import harmony
+from exporters.datasets.trajectories import TEXT_FAULTS
 from exporters.export import Options, export, verify
 from exporters.faults import FirewallBreach
 from ingest.run import Options as IngestOptions
@@ -14,6 +16,7 @@ from ingest.run import ingest
 from lake import Lake
 from tests.exporters.conftest import run, verdict
 from views.connect import connect, dumps, needed, sources
+from views.policy import Harmony, Policy
 
 ASKED = {"role": "user", "content": "Mend it."}
 CALL = {"id": "c1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls <|end|>"}'}}
@@ -65,41 +68,54 @@ def rows(folder):
     return {row["source_run_id"]: row for row in map(json.loads, file.read_text("utf-8").splitlines())}
 
 
-@pytest.fixture
-def filled(lake):
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
     """A good trajectory with tools, one that ends with a result, and every bad one."""
+    lake = Lake.create(str(tmp_path_factory.mktemp("trajectories") / "lake"))
     bad = [trajectory(name, messages) for name, (messages, _) in BAD.items()]
     return fill(lake, trajectory("good", GOOD, TOOLS), trajectory("open", GOOD[:-1]), *bad)
 
 
-def test_messages_are_kept_unchanged(filled, tmp_path):
-    """Tool calls, thinking and keys that nobody knows are those of the evidence, and so are the tools."""
-    export(filled, "trajectories", tmp_path / "out")
+def reasons(lake):
+    """Why each run is in quarantine for this dataset, '' where it is not."""
+    with connect(lake.snapshot(), sql=needed("trajectories_checks")) as connection:
+        found = connection.sql("select run_id, errors from trajectories_checks").fetchall()
+    return {run_id: errors.partition(",")[0] for run_id, errors in found}
+
+
+def test_messages_are_kept_unchanged_and_every_bad_conversation_is_held_back(filled, tmp_path):
+    """Tool calls, thinking and keys that nobody knows are those of the evidence; the books balance."""
+    counts = export(filled, "trajectories", tmp_path / "out").counts
     made = rows(tmp_path / "out")
     assert made.keys() == {"good", "open"}
     assert (made["good"]["messages"], made["good"]["tools"]) == (GOOD, TOOLS)
     assert (made["open"]["messages"], made["open"]["tools"]) == (GOOD[:-1], None)
-
-
-def test_every_other_trajectory_is_in_quarantine_for_a_reason_of_its_own(filled, tmp_path):
-    """What no form can tell is not exported in any of them, and the books balance."""
-    counts = export(filled, "trajectories", tmp_path / "out").counts
     assert (counts.considered, counts.exported, counts.quarantined) == (len(BAD) + 2, 2, len(BAD))
-    with connect(filled.snapshot(), sql=needed("quarantine")) as connection:
-        found = connection.sql("select run_id, reason from quarantine where dataset = 'trajectories'").fetchall()
-    assert dict(found) == {name: reason for name, (_, reason) in BAD.items()}
 
 
-@pytest.mark.parametrize("form", ["jsonl", "jsonl.zst", "parquet"])
-def test_harmony_is_rendered_from_the_same_messages(filled, tmp_path, form):
+def test_each_fault_has_a_reason_of_its_own(filled):
+    """What no form can tell is in quarantine for what is wrong with it."""
+    expected = {name: reason for name, (_, reason) in BAD.items()}
+    assert reasons(filled) == {"good": "", "open": "", **expected}
+
+
+def test_harmony_is_rendered_from_the_same_messages(filled, tmp_path):
     """Each text is the conversation's, valid, and the same whenever it is made again."""
-    export(filled, "trajectories", tmp_path / "out", Options(shape="harmony", format=form))
+    export(filled, "trajectories", tmp_path / "out", Options(shape="harmony"))
+    made = rows(tmp_path / "out")
+    assert made["good"]["text"] == harmony.render(harmony.read_chat(GOOD, TOOLS))
+    assert made["open"]["text"].endswith("<|end|>")
+    assert harmony.parse(made["good"]["text"]).turns[2].text == "a.py <|call|>"
     assert verify(filled, tmp_path / "out").ok
-    if form == "jsonl":
-        made = rows(tmp_path / "out")
-        assert made["good"]["text"] == harmony.render(harmony.read_chat(GOOD, TOOLS))
-        assert made["open"]["text"].endswith("<|end|>")
-        assert harmony.parse(made["good"]["text"]).turns[2].text == "a.py <|call|>"
+
+
+def test_a_policy_names_the_day_and_the_effort(filled, tmp_path):
+    """The system message says what the policy says, in Parquet as well."""
+    told = Options(shape="harmony", format="parquet", policy=Policy(harmony=Harmony(date="2026-01-31", effort="low")))
+    export(filled, "trajectories", tmp_path / "out", told)
+    [file] = (tmp_path / "out").glob("data/*.parquet")
+    for text in pq.read_table(file).column("text").to_pylist():
+        assert "Current date: 2026-01-31\n\nReasoning: low\n" in text
 
 
 def test_tags_are_rendered_too(filled, tmp_path):
@@ -111,27 +127,24 @@ def test_tags_are_rendered_too(filled, tmp_path):
 
 
 @pytest.mark.parametrize("category", ["rejected", "needs_human_review", "partially_accepted"])
-def test_only_what_is_accepted_is_imitated(lake, tmp_path, category):
-    """Runs of another verdict, and runs of somebody other than an agent, are in quarantine."""
+def test_only_what_is_accepted_is_imitated(lake, category):
+    """Runs of another verdict or none, and runs of somebody other than an agent, are in quarantine."""
     fill(lake, trajectory("a", GOOD), category=category)
-    lake.append("evidence", [trajectory("b", GOOD, role="extractor")], producer="more", sequence=1)
-    counts = export(lake, "trajectories", tmp_path / "out").counts
-    assert counts.reasons == {"unsafe_trajectory_category": 2}
+    fresh = [trajectory("b", GOOD), run("plain", "t1", "an answer"), trajectory("c", GOOD, role="extractor")]
+    lake.append("evidence", fresh, producer="more", sequence=1)
+    lake.append("scores", [verdict("c", "t-c", "accepted")], producer="more", sequence=1)
+    unsafe = "unsafe_trajectory_category"
+    assert reasons(lake) == {"a": unsafe, "b": unsafe, "c": "category_disallowed"}
 
 
-def test_a_completion_is_no_trajectory(lake, tmp_path):
-    """Runs of another kind are no records of this dataset."""
-    fill(lake, run("plain", "t1", "an answer"))
-    assert export(lake, "trajectories", tmp_path / "out").counts.considered == 0
-
-
-@pytest.mark.parametrize("shape", ["conversational", "harmony", "tags"])
-@pytest.mark.parametrize("fault", ["a call without a result", "no list"])
+@pytest.mark.parametrize(
+    ("shape", "fault"),
+    [("conversational", "a call without a result"), ("harmony", "a call without a result"), ("tags", "no list")],
+)
 def test_a_view_that_lets_a_bad_conversation_through_is_refused(filled, tmp_path, shape, fault):
     """The second layer finds it by itself, in each shape, and names the row."""
     rules = dict(sources())
-    checks = rules["trajectories_checks"]
-    rules["checked_before"] = checks
+    rules["checked_before"] = rules["trajectories_checks"]
     rules["trajectories_checks"] = f"""
         select * replace (case when run_id = '{fault}' then '' else errors end as errors) from checked_before
     """
@@ -141,16 +154,25 @@ def test_a_view_that_lets_a_bad_conversation_through_is_refused(filled, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_a_view_that_lets_a_forbidden_category_through_is_refused(lake, tmp_path):
+@pytest.mark.parametrize(
+    ("told", "found"), [("category", "is not allowed in trajectories"), ("'accepted'", "no pinned score bears out")]
+)
+def test_a_view_that_lets_a_forbidden_category_through_is_refused(lake, tmp_path, told, found):
     """A verdict that the view makes up is against the pinned scores, one that it passes on against the dataset."""
     fill(lake, trajectory("a", GOOD), category="rejected")
-    for told, found in (("category", "is not allowed in trajectories"), ("'accepted'", "no pinned score bears out")):
-        rules = dict(sources())
-        rules["checked_before"] = rules["trajectories_checks"]
-        rules["trajectories_checks"] = f"select * replace ('' as errors, {told} as category) from checked_before"
-        rules["trajectories"] = rules["trajectories"].replace("category in ('accepted', 'partially_accepted')", "true")
-        with pytest.raises(FirewallBreach, match=found):
-            export(lake, "trajectories", tmp_path / "out", Options(views=lake.put_object(dumps(rules))))
+    rules = dict(sources())
+    rules["checked_before"] = rules["trajectories_checks"]
+    rules["trajectories_checks"] = f"select * replace ('' as errors, {told} as category) from checked_before"
+    rules["trajectories"] = rules["trajectories"].replace("category in ('accepted', 'partially_accepted')", "true")
+    with pytest.raises(FirewallBreach, match=found):
+        export(lake, "trajectories", tmp_path / "out", Options(views=lake.put_object(dumps(rules))))
+
+
+def test_the_second_layer_knows_the_older_tags():
+    """A text in tags ends with the end of text, and has a turn of the assistant."""
+    assert TEXT_FAULTS["tags"]("<|user|>a<|assistant|>b<|endoftext|>") is None
+    for text in ("<|user|>a<|endoftext|>", "<|assistant|>a", None):
+        assert TEXT_FAULTS["tags"](text) is not None
 
 
 def sometimes(usual, *rest):
@@ -186,7 +208,7 @@ def conversations(draw):
     return messages
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(st.lists(conversations(), min_size=60, max_size=60))
 def test_the_view_finds_every_conversation_that_cannot_be_rendered_and_no_other(tmp_path_factory, given_conversations):
     """What the checks in SQL let through, the renderer takes; what they hold back, it refuses."""
@@ -213,22 +235,15 @@ def is_told(messages):
     return True
 
 
-@pytest.mark.parametrize(
-    ("tool", "is_bad"),
-    [
-        (TOOLS[0], False),
-        ({"name": "f", "parameters": None}, False),
-        ({"name": "f g"}, True),
-        ({"function": None, "name": "f"}, True),
-        ({"name": "f", "parameters": []}, True),
-        ("f", True),
-    ],
-)
-def test_definitions_of_tools_are_checked(lake, tmp_path, tool, is_bad):
-    """What cannot be defined in Harmony is in quarantine."""
-    fill(lake, trajectory("a", GOOD, [tool]))
-    counts = export(lake, "trajectories", tmp_path / "out", Options(shape="harmony")).counts
-    assert counts.reasons == ({"bad_tool_definition": 1} if is_bad else {})
+def test_definitions_of_tools_are_checked(lake):
+    """What cannot be defined in Harmony is in quarantine, and what can be is not."""
+    good = [TOOLS[0], {"name": "f", "parameters": None}]
+    bad = [{"name": "f g"}, {"function": None, "name": "f"}, {"name": "f", "parameters": []}, "f"]
+    fill(lake, *(trajectory(str(number), GOOD, [tool]) for number, tool in enumerate(good + bad)))
+    assert [reasons(lake)[str(number)] for number in range(len(good + bad))] == ["", "", *["bad_tool_definition"] * 4]
+    for tool in bad:
+        with pytest.raises(harmony.Unrenderable):
+            harmony.read_chat(GOOD, [tool])
 
 
 def test_published_trajectories_come_out_as_valid_harmony(public_data, lake, tmp_path):
