@@ -51,7 +51,7 @@ def takes_lines(form: str) -> bool:
 
 def data_files(form: str, split: str) -> str:
     """The pattern of the paths of a split's rows in the folder, for `data_files` in a card."""
-    return f"{split}/*.arrow" if form == "hf" else f"data/{split}-*"
+    return f"{split}/data-*.arrow" if form == "hf" else f"data/{split}-*"
 
 
 class Writer:

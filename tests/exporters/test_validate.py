@@ -510,6 +510,13 @@ def test_rows_of_token_ids_are_of_one_length(tmp_path, name):
     assert [(one.file[0], one.row) for one in validate(folder).problems] == [("a", 2001), ("b", 1)]
 
 
+def test_each_split_has_a_length_of_its_own(tmp_path):
+    """The splits of a curriculum are packed to different lengths."""
+    packed(tmp_path, "train_3-00000-of-00001.npy", [[1, 2, 3]])
+    packed(tmp_path, "train_2-00000-of-00001.npy", [[1, 2]])
+    assert validate(tmp_path).ok
+
+
 @pytest.mark.parametrize("array", [np.zeros((2, 3)), np.zeros(3, np.int32), np.array([["x"]], object)])
 def test_an_array_of_something_else_is_told(tmp_path, array):
     """An array that is no table of integers is a problem of its file."""
@@ -604,6 +611,19 @@ def test_datasets_on_disk_are_read_as_they_name_their_files(tmp_path):
     (tmp_path / "train" / "state.json").write_text("{}")
     with pytest.raises(UsageError, match="_data_files"):
         validate(tmp_path)
+
+
+def test_what_the_library_leaves_beside_the_rows_is_no_fault(filled, tmp_path):
+    """Working on a dataset on disk leaves caches in its folder, which are neither rows nor missing in the receipt."""
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    export(filled, "sft", tmp_path / "out", Exporting(format="hf"))
+    rows = validate(tmp_path / "out").rows
+    datasets.load_from_disk(str(tmp_path / "out"))["train"].map(lambda row: {"more": 1})
+    assert list((tmp_path / "out" / "train").glob("cache-*.arrow"))
+    assert validate(tmp_path / "out").ok
+    assert validate(tmp_path / "out").rows == rows
+    assert len(datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))) == rows
 
 
 def test_the_receipt_says_what_the_rows_should_be(filled, tmp_path):
