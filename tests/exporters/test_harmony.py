@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -529,3 +530,12 @@ def test_no_text_forges_a_tag(chat):
     assert [[(call["name"], call["arguments"]) for call in calls] for calls in found] == [
         [(call.name, json.loads(call.arguments)) for call in calls] for calls in given_calls
     ]
+
+
+def test_the_documented_row_is_what_is_made_of_its_messages():
+    """The page shows the messages and tools of one row, and the texts that they become."""
+    page = (Path(__file__).parents[2] / "docs" / "harmony.md").read_text("utf-8")
+    messages, tools = re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)
+    chat = read_chat(messages, tools)
+    assert f"```\n{render(chat)}\n```" in page
+    assert f"```\n{tags.render(chat)}\n```" in page
