@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[2]
         ("ingest_new", [], ["lake ingest", "DuckDB, bare COPY", "bar: at most 2 ×"]),
         ("ingest_again", [], ["the same file again", "the first time", "bar: at most 0.02 ×"]),
         ("ingest_large", ["--into", "800"], ["400 rows into 800", "bar: at most 1.3 ×"]),
+        (
+            "packing",
+            ["--without-trl"],
+            ["exporters.packing", "greedy, in order", "fill: 0.99", "kept: 1 ×, bar: at least 1 ×, met"],
+        ),
         ("export", [], ["export sft", "export rag", "export preference", "bar: at most 1.2 ×", "bar: at least 10 ×"]),
     ],
 )
