@@ -216,9 +216,10 @@ class Examiner:
         kind = log.kind.name
         table = Table(log)
         before = len(self.findings)
+        # Before the names: a writer that makes a checkpoint meanwhile names it last.
+        hint = self._bytes(f"{log.folder}/_delta_log/{HINT}")
         names = [entry.name for entry in self._entries(f"{log.folder}/_delta_log")]
         checkpoints = {int(match[1]): name for name in names if (match := CHECKPOINT.fullmatch(name))}
-        hint = self._bytes(f"{log.folder}/_delta_log/{HINT}") if HINT in names else None
         hinted = read_hint(hint) if hint is not None else None
         links = chain(self.store, log.kind)
         told: list[tuple[Link, int]] = []

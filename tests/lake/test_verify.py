@@ -586,3 +586,20 @@ def test_a_commit_that_lands_meanwhile_is_nothing_strange(told):
     (log_of(told) / "folder").mkdir()
     with pytest.raises(Damaged, match="folder: no file of the log"):
         log.as_others_read()
+
+
+class Summing(Busy):
+    """A busy folder in which each commit is followed by a checkpoint."""
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        found = super().entries(folder)
+        log = Lake.open(self.uri).logs["evidence"]
+        log.checkpoint(log.head().version)
+        return found
+
+
+def test_a_checkpoint_that_is_made_meanwhile_is_nothing_strange(told):
+    """A hint may name a checkpoint that was made since the folder was read."""
+    store = Summing(told.uri)
+    findings = examine(store, {name: Log(store, kind) for name, kind in KINDS.items()}).findings
+    assert [one for one in findings if one.is_fault] == []
