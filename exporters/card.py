@@ -66,13 +66,19 @@ def _head(form: str, schema: pa.Schema, counts: Counts) -> list[str]:
         "configs:",
         "- config_name: default",
         "  data_files:",
-        *(line for split in counts.packed or counts.splits or ("train",) for line in _split(form, split)),
+        *(line for split in _with_rows(counts) for line in _split(form, split)),
         "dataset_info:",
         "  features:",
         *_features(schema, "  "),
         "---",
         "",
     ]
+
+
+def _with_rows(counts: Counts) -> list[str]:
+    """The splits to load: those that have rows, for `load_dataset` gives up on one that has none."""
+    rows = {name: one.rows for name, one in (counts.packed or {}).items()} or counts.splits or {}
+    return [name for name, number in rows.items() if number] or list(rows)[:1] or ["train"]
 
 
 def _split(form: str, name: str) -> tuple[str, str]:
