@@ -22,9 +22,9 @@ from views import engine
 from views.connect import Pinned, define
 from views.policy import Policy
 
-DATASETS = ("sft", "rag", "preference", "pretrain", "kto", "domain")
+DATASETS = ("sft", "rag", "preference", "pretrain", "kto", "domain", "mutations", "grpo", "eval")
 
-_EXPORTED = re.compile(r"(?:sft|rag|pretrain|kto|domain)-([0-9a-f]{16})")
+_EXPORTED = re.compile(r"(?:sft|rag|pretrain|kto|domain|mutations)-([0-9a-f]{16})")
 _PAIR = re.compile(r"pref-[0-9a-f]{16}")
 # What of a run's life comes before its pairs.
 _BEFORE_PAIRS = ("evidence", "score", "task", "retraction", "superseded", "verdict")

@@ -20,6 +20,7 @@ from views.policy import Policy
 
 TESTS = "def check(candidate):\n    assert candidate(2) == 4\n"
 STARTER = "def twice(n):\n"
+DOCUMENTED = STARTER + '    """\n    Twice\n    n.\n    """\n'
 
 
 def task(task_id: str, **more: object) -> dict[str, object]:
@@ -40,6 +41,7 @@ def task(task_id: str, **more: object) -> dict[str, object]:
 FATES = {
     "good": (task("good"), ""),
     "unsplit": (task("unsplit", split=None, language=None, starter_code=None), ""),
+    "documented": (task("documented", description="Twice  n.", starter_code=DOCUMENTED), ""),
     "untested": (task("untested", tests=" \n"), "missing_tests"),
     "answered": (task("answered", tests=None, answer="4"), "missing_tests"),
     "silent": (task("silent", description=None, starter_code="  "), "empty_content"),
@@ -74,11 +76,12 @@ def refused(lake: Lake, dataset: str) -> dict[str, str]:
 def test_tasks_with_tests_are_trained_on_and_the_others_say_why_not(tasks, tmp_path):
     """Every task is in one of grpo and its quarantine, with what a reward function needs to run its tests."""
     counts = export(tasks, "grpo", tmp_path / "grpo").counts
-    assert (counts.considered, counts.exported) == (len(FATES), 2)
+    assert (counts.considered, counts.exported) == (len(FATES), 3)
     assert refused(tasks, "grpo") == {name: reason for name, (_, reason) in FATES.items() if reason}
     row = rows(tmp_path / "grpo")["good"]
     assert row["prompt"] == [{"role": "user", "content": f"{row['description']}\n\n{STARTER}"}]
     assert (row["tests"], row["entry_point"], row["starter_code"]) == (TESTS, "twice", STARTER)
+    assert rows(tmp_path / "grpo")["documented"]["prompt"][0]["content"] == DOCUMENTED
     other = rows(tmp_path / "grpo")["unsplit"]
     assert (other["language"], other["starter_code"]) == ("python", "")
 
@@ -88,7 +91,7 @@ def test_the_plain_shape_has_its_prompt_as_text(tasks, tmp_path):
     export(tasks, "grpo", tmp_path / "grpo", Options(shape="plain", provenance=False, format="jsonl"))
     [file] = (tmp_path / "grpo").glob("data/*.jsonl")
     for row in map(json.loads, file.read_text().splitlines()):
-        assert row["prompt"].startswith(row["description"])
+        assert row["prompt"].startswith((row["description"], row["starter_code"]))
         assert set(row) == {"id", "prompt", "description", "starter_code", "tests", "entry_point", "language"}
 
 
@@ -127,7 +130,7 @@ def test_an_eval_task_has_tests_or_an_answer(tasks, tmp_path):
 def test_the_newest_event_of_a_task_counts(tasks, tmp_path):
     """A task that became one to measure with leaves the training set."""
     tasks.record("tasks", task("good", split="eval"))
-    assert export(tasks, "grpo", tmp_path / "grpo").counts.exported == 1
+    assert export(tasks, "grpo", tmp_path / "grpo").counts.exported == 2
     assert refused(tasks, "grpo")["good"] == "eval_task"
 
 
@@ -167,5 +170,5 @@ def test_trl_reads_the_rows(tasks, tmp_path):
     datasets = pytest.importorskip("datasets")
     export(tasks, "grpo", tmp_path / "grpo", Options(format="parquet"))
     loaded = datasets.load_dataset(str(tmp_path / "grpo"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded.num_rows == 2
+    assert loaded.num_rows == 3
     assert loaded[0]["prompt"][-1]["role"] == "user"

@@ -15,7 +15,7 @@ from ingest.mutations.generate import Options as MutateOptions
 from ingest.mutations.operators import Source, changes
 from ingest.mutations.trial import Ended
 from lake import Lake
-from views import connect, needed, sources
+from views import connect, diff, needed, sources, why
 from views.connect import dumps
 
 SOURCE = "def total(prices):\n    net = 0\n    for price in prices:\n        net += price\n    return net\n"
@@ -82,6 +82,12 @@ def fill(lake: Lake) -> Lake:
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A lake with a fault of every fate."""
     return fill(Lake.create(str(tmp_path_factory.mktemp("faults") / "lake")))
+
+
+@pytest.fixture
+def own_faults(lake: Lake) -> Lake:
+    """The same lake, for one test alone."""
+    return fill(lake)
 
 
 def rows(folder: Path) -> dict[str, dict[str, object]]:
@@ -173,3 +179,14 @@ def test_an_event_says_the_same_whenever_it_is_made(change, extent):
     options = MutateOptions(extent=extent)
     later = Ended("caught", "it fails", 9.0)
     assert event("shop", mutant, ended, options) == event("shop", mutant, later, options)
+
+
+def test_a_row_can_be_asked_about_and_what_changed_is_known(own_faults):
+    """`why` tells of the fault behind a row, and a diff says which row left the set and over what."""
+    old = own_faults.pin()
+    row = f"mutations-{hashlib.sha256(b'good').hexdigest()[:16]}"
+    with connect(old) as connection:
+        assert {step.run_id for step in why(connection, row)} >= {"good"}
+    own_faults.record("retractions", {"target_type": "run", "target": "good", "reason": "it was no fault"})
+    (change,) = diff(old, own_faults.pin(), "mutations")
+    assert (change.change, change.id, change.cause) == ("left", row, "retraction")

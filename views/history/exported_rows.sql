@@ -54,3 +54,30 @@ select
     task_id,
     concat_ws(' ', event_id, score_event_id, category, domain, md5(instruction), md5(response)) as fingerprint
 from domain
+union all
+select
+    'mutations' as dataset,
+    id,
+    source_run_id as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, md5(buggy_code), md5(error_message), md5(fixed_code)) as fingerprint
+from mutations
+union all
+select
+    'grpo' as dataset,
+    id,
+    null as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, md5(prompt), md5(tests)) as fingerprint
+from grpo
+union all
+select
+    'eval' as dataset,
+    id,
+    null as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, md5(prompt), md5(tests), md5(answer)) as fingerprint
+from eval

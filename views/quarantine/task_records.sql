@@ -1,5 +1,6 @@
 -- One row per task that a dataset of tasks considers: its newest event, and the faults that bar it from every dataset.
--- Faults are reasons in the order in which they count, joined by commas; '' is none.
+-- Faults are reasons in the order in which they count, joined by commas; '' is none. The prompt is the description and
+-- then the starter code, or the starter code alone where that says the description itself.
 with
 newest as (
     select
@@ -35,7 +36,14 @@ select
     coalesce(task.entry_point, '') as entry_point,
     coalesce(task.answer, '') as answer,
     task.split,
-    asked.prompt,
+    case
+        when
+            contains(
+                regexp_replace(task.starter_code, '\s+', ' ', 'g'), regexp_replace(task.description, '\s+', ' ', 'g')
+            )
+            then task.starter_code
+        else asked.prompt
+    end as prompt,
     registered.task_id is not null as is_eval,
     concat_ws(
         ',',
