@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,15 @@ def test_trl_reads_the_rows(tasks, tmp_path):
     loaded = datasets.load_dataset(str(tmp_path / "grpo"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded.num_rows == 3
     assert loaded[0]["prompt"][-1]["role"] == "user"
+
+
+def test_the_reward_of_the_manual_runs_the_tests():
+    """It rewards right code with 1, and code that ends at once, or prints what a test would, with nothing."""
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
+    [example] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    exec(example, names)
+    answers = ["    return 2 * n\n", [{"role": "assistant", "content": "    return 0\n"}], "import os; os._exit(0)", ""]
+    columns = {"tests": TESTS, "entry_point": "twice", "starter_code": STARTER, "language": "python", "id": "x"}
+    given = names["reward"](answers, **{name: [value] * len(answers) for name, value in columns.items()})
+    assert given == [1.0, 0.0, 0.0, 0.0]
