@@ -72,8 +72,8 @@ def ingest(
         typer.Option(
             "--reader",
             metavar="NAME",
-            help="What a row looks like: native, distillation, openai-chat, gsm8k, gsm8k-solutions; of prompts native, "
-            "question, turns, opening, gsm8k; or your own package.module:function.",
+            help="What a row looks like: native, distillation, openai-chat, gsm8k, gsm8k-solutions, humaneval, "
+            "humaneval-x; of prompts native, question, turns, opening, gsm8k; or your own package.module:function.",
         ),
     ] = "native",
     domain: Annotated[
