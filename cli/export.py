@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from cli.options import DEFAULT_LAKE as HERE
-from cli.options import At, DryRun, Form, LakeUri, PolicyFile, policy_in
+from cli.options import At, DryRun, Form, LakeUri, PolicyFile, moment, policy_in
 from cli.output import Format, Meter, say, show
 from cli.pin import show_changes
 from exporters.datasets import DATASETS
@@ -23,7 +23,8 @@ from ingest.prompts.pools import pool_called, pool_named
 from lake import Lake
 from lake.errors import UsageError
 from views import lineage
-from views.policy import Policy
+from views.gates import Quality
+from views.policy import Policy, Replay
 
 
 class Label(StrEnum):
@@ -92,6 +93,26 @@ def export(
         float, typer.Option("--val", metavar="SHARE", help="Hold out this share of the rows, as a split of its own.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="What is held out is drawn by this.")] = 0,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            metavar="NAME",
+            help="Bar what does not pass: contamination, pii, licence, language, length, exact-duplicate, "
+            "near-duplicate (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
+    replay: Annotated[
+        float, typer.Option("--replay", metavar="SHARE", help="This share of all rows is of past training.")
+    ] = 0.0,
+    replay_seed: Annotated[
+        int | None, typer.Option("--replay-seed", metavar="N", help="Replayed sections are drawn by this. [default: 0]")
+    ] = None,
+    replay_now: Annotated[
+        str | None,
+        typer.Option("--replay-now", metavar="TIME", help="Their ages count from here. [default: the newest's time]"),
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -149,6 +170,8 @@ def export(
             include_partial=include_partial or None,
             include_review=include_review or None,
             include_completions=include_completions or None,
+            replay=_drawn(policy, seed=replay_seed, now=moment("--replay-now", replay_now)),
+            quality=_gated(policy, gate),
             pairs_per_task=pairs_per_task,
             known_files=_lines(known_files) if known_files is not None else None,
             partial_label=None if partial_label is None else partial_label is Label.true,
@@ -163,6 +186,7 @@ def export(
             policy=rules,
             val=val,
             seed=seed,
+            replay=replay,
             lengths=tuple(length or ()),
             views=views,
             dry_run=dry_run,
@@ -243,6 +267,20 @@ def _pool(door: Lake, called: str) -> str:
     return f"{pool_named(door, base if slash else called).pool}/{held}"
 
 
+def _drawn(file: Path | None, **changes: Any) -> Replay | None:
+    """How sections are drawn, as the policy in a file says, with what the options say instead; None if they do not."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return msgspec.structs.replace(policy_in(file).replay, **given) if given else None
+
+
+def _gated(file: Path | None, gates: list[str] | None) -> Quality | None:
+    """What the policy in a file says of quality, with more gates shut; None if there are no more."""
+    if not gates:
+        return None
+    said = policy_in(file).quality
+    return msgspec.structs.replace(said, gates=tuple(dict.fromkeys((*said.gates, *gates))))
+
+
 def _lines(file: Path) -> tuple[str, ...]:
     return tuple(line for line in file.read_text("utf-8").split("\n") if line.strip())
 
@@ -269,6 +307,11 @@ def _tell(receipts: tuple[Receipt, ...], where: str) -> None:
             f"{receipt.dataset}: {counts.considered:,} considered = {counts.exported:,} exported"
             f" + {counts.quarantined:,} quarantined{pairs}"
         )
+        if (mixed := counts.replay) is not None:
+            say(
+                f"{receipt.dataset}: and {mixed.exported:,} of {mixed.wanted:,} replayed rows, of {mixed.sections:,} "
+                f"sections; passed over: {mixed.leaked:,} that fresh rows say, {mixed.repeated:,} that others say"
+            )
         for name, one in (counts.packed or {}).items():
             say(f"{name}: {one.rows:,} rows of {one.documents:,} documents, {one.tokens:,} tokens; {one.fill:.2%} full")
     say(f"snapshot {receipts[0].snapshot}; {where}")

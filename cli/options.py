@@ -1,6 +1,7 @@
 """The arguments and options that several commands share."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,15 @@ PolicyFile = Annotated[
 def policy_in(file: Path | None) -> Policy:
     """The policy in a file, or the default one. Raises UsageError."""
     return Policy() if file is None else Policy.from_json(file.read_bytes())
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """The time that an option says, UTC unless it says otherwise. Raises UsageError."""
+    try:
+        said = None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is no time", "write for example 2026-04-23T18:42:11Z") from None
+    return said.replace(tzinfo=UTC) if said is not None and said.tzinfo is None else said
 
 
 def reach(said: list[str] | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from contextlib import closing
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ import msgspec
 import typer
 
 from cli.options import DEFAULT_LAKE as HERE
-from cli.options import At, DryRun, Form, LakeUri, PolicyFile, policy_in
+from cli.options import At, DryRun, Form, LakeUri, PolicyFile, moment, policy_in
 from cli.output import Format, Meter, counted, say, show
 from ingest.replay import add as adding
 from lake import Lake, LakeError
@@ -93,7 +92,7 @@ def add(
     """
     if (export is None) == (not files):
         raise UsageError("name documents, or one export with --export", "for example: lake replay add notes.md")
-    options = adding.Options(run=run, seen_at=_time("--seen-at", seen_at), weight=weight, dry_run=dry_run)
+    options = adding.Options(run=run, seen_at=moment("--seen-at", seen_at), weight=weight, dry_run=dry_run)
     door = Lake.open(lake)
     with Meter("reading sections", "sections") as meter:
         if export is not None:
@@ -205,7 +204,7 @@ def sample(
 
     Example: lake replay sample 100 --seed 7 --type preference --show rows --format jsonl
     """
-    given = {"seed": seed, "now": _time("--now", now), "scheme": scheme and scheme.value, "auto_mined": auto_mined}
+    given = {"seed": seed, "now": moment("--now", now), "scheme": scheme and scheme.value, "auto_mined": auto_mined}
     asked = _policy(policy, max_bytes=max_bytes, **given)
     with closing(connect(Lake.open(lake).snapshot(at), asked, sql=needed(f"{sampling.NEEDS} {_SHOWN[what]}"))) as con:
         drawn = sampling.draw(con, k, seed=asked.replay.seed, types=_types(types))
@@ -274,16 +273,6 @@ def _types(given: list[str] | None) -> list[str]:
     if unknown := sorted(set(given or ()) - set(SECTION_TYPES)):
         raise UsageError(f"there is no section type {unknown[0]!r}", f"the types are {', '.join(SECTION_TYPES)}")
     return list(given or SECTION_TYPES)
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option}: {text!r} is no time", "write for example 2026-04-23T18:42:11Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _report(done: Iterable[adding.Summary], form: Format, *, dry_run: bool) -> None:

@@ -7,6 +7,8 @@ is not later.
 import pyarrow as pa
 
 from exporters.dataset import Dataset
+from exporters.decontamination import Standing
+from exporters.decontamination import lines as decontaminated
 from exporters.formats import data_files
 from exporters.packed import NPY, Packing
 from exporters.receipt import Counts
@@ -28,6 +30,7 @@ def render(
     rebuild: str,
     form: str = "jsonl",
     packing: Packing | None = None,
+    standing: Standing | None = None,
 ) -> str:
     """The card's text: a YAML head, and the export in plain words. `rebuild` is the command that makes it again."""
     vector = ", ".join(f"{kind} {tables[kind]}" for kind in sorted(tables))
@@ -39,8 +42,10 @@ def render(
         "",
         f"{counts.considered} records were considered: {counts.exported} are here, {counts.quarantined} are not.",
         *_held_out(counts),
+        *_replayed(counts),
         *_packed(packing, counts),
         *_reasons(counts),
+        *decontaminated(standing),
         "",
         f"Snapshot `{snapshot}` ({vector}), views `{views[:12]}`, under the policy",
         "",
@@ -89,6 +94,15 @@ def _held_out(counts: Counts) -> list[str]:
     if counts.splits is None or counts.packed is not None:
         return []
     return ["", " and ".join(f"{rows} rows are for {split}" for split, rows in counts.splits.items()) + "."]
+
+
+def _replayed(counts: Counts) -> list[str]:
+    said = counts.replay
+    if said is None:
+        return []
+    short = f", {said.wanted - said.exported} fewer than asked for" if said.exported < said.wanted else ""
+    passed = f"Passed over: {said.leaked} that say what a fresh row says, {said.repeated} that another section says."
+    return ["", f"{said.exported} more rows are of {said.sections} sections of past training{short}. {passed}"]
 
 
 def _packed(packing: Packing | None, counts: Counts) -> list[str]:

@@ -22,7 +22,7 @@ Fault = tuple[pa.Array, str | Callable[[int], str]]  # which rows of a batch are
 # What JSON has no type for.
 _PLAIN = {"created_at": "strftime(make_timestamp(epoch_us(created_at)), '%Y-%m-%dT%H:%M:%S.%fZ')"}
 # What a text says, apart from how it is written: copies of it are on the same side of a split.
-_SAID = "trim(regexp_replace(lower({0}), '[^\\p{{L}}\\p{{N}}]+', ' ', 'g'))"
+SAID = "trim(regexp_replace(lower({0}), '[^\\p{{L}}\\p{{N}}]+', ' ', 'g'))"
 
 
 @dataclass(frozen=True)
@@ -162,5 +162,5 @@ class Rows:
         if not self.val:
             return "false"
         below = f"{int(self.val * 2**64):016x}"
-        said = f"min({_SAID.format(self.dataset.said)}) over (partition by {self.dataset.group})"
+        said = f"min({SAID.format(self.dataset.said)}) over (partition by {self.dataset.group})"
         return f"left(sha256(concat('{self.seed}', chr(0), {said})), 16) < '{below}'"

@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from exporters import card, receipt
+from exporters import card, decontamination, receipt
 from exporters.dataset import KEY, SPLIT, Dataset, Rows
 from exporters.datasets import DATASETS, dataset_named
 from exporters.faults import FirewallBreach, check, repeated_ids
 from exporters.formats import FILE_BYTES, SLICE_ROWS, File, Writer, library_versions, sliced, takes_lines
+from exporters.mixing import Mixed, is_fresh, mix, needs
 from exporters.packed import NPY, PackedWriter, Packing, checked_lengths
 from exporters.places import Place, address, appearing, fetched, refuse_taken
 from exporters.receipt import Counts, Receipt
@@ -36,6 +37,7 @@ from exporters.tokenizing import Tokenizer, revived
 from lake import Lake, LakeError, Snapshot
 from lake.errors import UsageError
 from views.connect import connect, digest, dumps, loads, needed, sources
+from views.gates import as_they_stand
 from views.policy import Policy
 
 RECEIPT_FORMAT = 1
@@ -59,6 +61,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     is the digest of older SQL that the lake keeps. A file is closed once it holds `file_bytes` of text. A dry run does
     all the work and writes nothing, neither files nor to the lake.
 
+    `replay` is the share of all rows that is of past training, drawn as `policy.replay` says.
+
     With a `tokenizer`, documents are packed into rows of each of `lengths`; the format may then be `npy`, too.
     """
 
@@ -69,6 +73,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     policy: Policy = Policy()
     val: float = 0.0
     seed: int = 0
+    replay: float = 0.0
     views: str | None = None
     tokenizer: Tokenizer | None = None
     lengths: tuple[int, ...] = ()
@@ -83,6 +88,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def __post_init__(self) -> None:
         if not 0 <= self.val < 1:
             raise UsageError(f"the share for validation cannot be {self.val}", "name one of at least 0, and below 1")
+        if not 0 <= self.replay < 1:
+            raise UsageError(f"the replayed share cannot be {self.replay}", "name one of at least 0, and below 1")
 
 
 class OffBalance(LakeError):
@@ -228,6 +235,7 @@ def _plan_of(lake: Lake, said: Receipt) -> _Plan:
         policy=msgspec.convert(said.policy, Policy),
         val=said.val,
         seed=said.seed,
+        replay=said.replay,
         tokenizer=None if used is None else revived(lake.get_object(used.sha256), used.specials),
         lengths=() if said.packing is None else said.packing.lengths,
         file_bytes=said.file_bytes,
@@ -303,6 +311,7 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
     options, dataset = plan.options, plan.dataset.name
     relations = _Relations(snapshot, plan)
     try:
+        standing = relations.standing()
         writer, files, keys, splits = _write_rows(relations, plan, folder, progress)
         _refuse_repeats(dataset, keys["id"])
         counts = relations.close_books(keys)
@@ -311,6 +320,8 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         relations.close()
     if options.val:
         counts = msgspec.structs.replace(counts, splits=splits)
+    if relations.mixed is not None:
+        counts = msgspec.structs.replace(counts, replay=relations.mixed.counts)
     if isinstance(writer, PackedWriter):
         counts = msgspec.structs.replace(counts, packed=writer.counts, profile=writer.profile)
         versions |= writer.versions
@@ -328,6 +339,7 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         rebuild=_command(plan, snapshot.id, rules),
         form=options.format,
         packing=options.packing,
+        standing=standing,
     )
     made = Receipt(
         receipt=RECEIPT_FORMAT,
@@ -341,9 +353,11 @@ def _build(snapshot: Snapshot, plan: _Plan, folder: Path | None, progress: Progr
         provenance=options.provenance,
         val=options.val,
         seed=options.seed,
+        replay=options.replay,
         packing=options.packing,
         file_bytes=options.file_bytes,
         counts=counts,
+        decontamination=standing,
         files=(*files, _put(folder, card.NAME, text.encode())),
         versions=versions,
     )
@@ -360,8 +374,10 @@ def _write_rows(
     done = dict.fromkeys((TRAIN, VALIDATION) if plan.options.val else (TRAIN,), 0)
     with _writer(plan, folder, rows.schema(given), tuple(done)) as writer:
         for part in sliced(check(rows, batches)):
+            # No record of the lake's stands behind a replayed row; that its id is its own is looked at all the same.
+            fresh = part if relations.mixed is None else part.filter(is_fresh(part))
             for name, values in keys.items():
-                values.append(np.array(part.column(f"{KEY}{name}")))
+                values.append(np.array((part if name == "id" else fresh).column(f"{KEY}{name}")))
             for split in done:
                 rows_of = part if len(done) == 1 else part.filter(_of_split(part, split))
                 if len(rows_of):
@@ -407,13 +423,22 @@ class _Relations:
 
     def __init__(self, snapshot: Snapshot, plan: _Plan) -> None:
         self._plan = plan
-        sql = needed(f"{plan.dataset.relation} considered quarantine evidence", _without_others(plan))
+        replayed = needs(plan.dataset) if plan.options.replay else ""
+        asked = f"{plan.dataset.relation} considered quarantine evidence {decontamination.RELATION} {replayed}"
+        sql = needed(asked, as_they_stand(_without_others(plan), plan.options.policy.quality))
         self._snapshot = snapshot
         self._sql = sql
         self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)
+        self.mixed: Mixed | None = None
+        if plan.options.replay:
+            self.mixed = mix(self._con, plan.dataset, plan.options.replay, plan.options.policy.replay)
 
     def close(self) -> None:
         self._con.close()
+
+    def standing(self) -> decontamination.Standing | None:
+        """How the snapshot stands with the registered eval tasks. Raises Unchecked."""
+        return decontamination.standing(self._con, self._sql, self._plan.options.policy)
 
     def versions(self) -> dict[str, str]:
         [(engine,)] = self._con.execute("select version()").fetchall()
@@ -422,8 +447,11 @@ class _Relations:
     def rows(self) -> Rows:
         """What a row of this export is. Conversations decide it: columns hold those that are roles and texts alone."""
         options, dataset, shape = self._plan.options, self._plan.dataset, self._plan.shape
+        if self.mixed is not None:
+            dataset = self.mixed.dataset
         made = dataset.shapes[shape]
-        if made.fits is not None and made.otherwise is not None and self._has_conversations():
+        conversations = self.mixed is not None or self._has_conversations()
+        if made.fits is not None and made.otherwise is not None and conversations:
             [(fits,)] = self._con.execute(made.fits).fetchall()
             shape = shape if fits else made.otherwise
         return Rows(dataset, shape, options.provenance, options.policy, options.val, options.seed)
@@ -486,7 +514,7 @@ class _Relations:
         The written side are the keys of the rows that were written, not another look at the view. Raises OffBalance.
         """
         dataset = self._plan.dataset.name
-        self._con.register("exported", pa.table(dict(keys)))
+        self._con.register("exported", pa.table({name: values for name, values in keys.items() if name != "id"}))
         tally = self._con.execute(_TALLY, [dataset, dataset]).fetchall()
         off = [
             (considered, exported, held, number)
@@ -596,10 +624,14 @@ def _command(plan: _Plan, snapshot: str, rules: str) -> str:
     words += [f"--shape {plan.shape}"] * (plan.shape != plan.dataset.offered[0])
     words += ["--no-provenance"] * (not options.provenance)
     words += [f"--val {options.val} --seed {options.seed}"] * bool(options.val)
+    words += [f"--replay {options.replay}"] * bool(options.replay)
+    words += [f"--replay-seed {policy.replay.seed}"] * (policy.replay.seed != default.replay.seed)
+    words += [f"--replay-now {policy.replay.now.isoformat()}" for _ in [0] if policy.replay.now is not None]
     words += [] if options.packing is None else options.packing.words
     words += ["--include-partial"] * policy.include_partial
     words += ["--include-review"] * policy.include_review
     words += ["--include-completions"] * policy.include_completions
+    words += [f"--gate {gate}" for gate in policy.quality.gates]
     words += [f"--pairs-per-task {policy.pairs_per_task}"] * (policy.pairs_per_task != default.pairs_per_task)
     words += [f"--partial-label {str(policy.partial_label).lower()}"] * (policy.partial_label is not None)
     words += [] if policy.domain is None else [f"--domain {shlex.quote(policy.domain)}"]

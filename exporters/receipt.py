@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from exporters.decontamination import Standing
 from exporters.formats import File
 from exporters.packed import PackedCounts, Packing, Profile
 from lake.errors import Damaged, LakeError
@@ -23,7 +24,8 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `tasks_without_pair` is there for pairs alone, `splits` where rows are held out: how many rows each split has. Where
     documents are packed, `packed` says what became of them, by the name of the packed rows, and `profile` how long they
-    are; all other numbers are of documents.
+    are; all other numbers are of documents. `replay` says which rows of past training are there too; of the other
+    numbers only `splits` counts them.
     """
 
     considered: int
@@ -34,10 +36,30 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     splits: dict[str, int] | None = None
     packed: dict[str, PackedCounts] | None = None
     profile: Profile | None = None
+    replay: "ReplayCounts | None" = None
+
+
+class ReplayCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was replayed: rows `wanted` and `exported`, of so many `sections` out of a `pool` that might be drawn.
+
+    Rows passed over: `leaked` say what a fresh row says, `repeated` what a section drawn before says. `now` is what the
+    ages of sections were counted from, by ISO 8601.
+    """
+
+    wanted: int
+    exported: int
+    sections: int
+    pool: int
+    leaked: int
+    repeated: int
+    now: str | None
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One export. `views` is the digest of the SQL that the lake keeps, `versions` what else the bytes depend on."""
+    """One export. `views` is the digest of the SQL that the lake keeps, `versions` what else the bytes depend on.
+
+    `decontamination` says how the snapshot stands with the registered eval tasks; older rules did not ask.
+    """
 
     receipt: int
     dataset: str
@@ -55,6 +77,8 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     val: float = 0.0
     seed: int = 0
     packing: Packing | None = None
+    replay: float = 0.0
+    decontamination: Standing | None = None
 
     @property
     def rows(self) -> int:

@@ -44,7 +44,8 @@ class Drawn(msgspec.Struct, frozen=True):
 def draw(con: Connection, k: int, *, seed: int, types: Collection[str] = SECTION_TYPES) -> Drawn:
     """The ids of `k` sections of these types, or of all that may be drawn if they are fewer.
 
-    `con` has the relation that `NEEDS` names, and what that one needs. Raises UsageError for a `k` below 0 and a type that is none.
+    `con` has the relation that `NEEDS` names, and what that one needs. Raises UsageError for a `k` below 0, and for a
+    type that is none.
     """
     if k < 0:
         raise UsageError(f"{k} sections cannot be drawn", "ask for 0 or more")

@@ -43,7 +43,7 @@ Progress = Callable[[int, int | None], object]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`run` is the training run that saw the sections, `seen_at` when: now, unless given. `weight` is theirs from then on.
+    """`run` is the training run that saw sections, `seen_at` when (now, unless given), `weight` theirs from now on.
 
     A dry run reads and counts, and stores nothing.
     """

@@ -27,6 +27,7 @@ from lake.events import SECTION_TYPES
 Row = dict[str, Any]
 
 INSTRUCTION, PREFERENCE = ("Q", "A"), ("Prompt", "Chosen", "Rejected")
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 ID_LENGTH = 16
 
 _HEADER = re.compile(r" {0,3}### (Q|A|Prompt|Chosen|Rejected)(?:(?<=Q)[ \t]+!probe)?[ \t]*")
@@ -231,18 +232,30 @@ def _two_turns(row: Row) -> list[Any] | None:
 def _from_json(section_type: str, text: str) -> Row:
     try:
         row = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed("bad_json", 1, f"it begins like JSON and is none: {error}") from None
+    if not isinstance(row, dict):
+        raise Malformed("bad_json", 1, "a section as JSON is one object")
     if section_type == "instruction":
         messages = row.get("messages")
         if not (row.keys() <= {"messages", "tools"} and isinstance(messages, list) and messages):
             raise Malformed("bad_json", 1, "an instruction as JSON has 'messages', a list, and may have 'tools'")
-        if not all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in messages):
-            raise Malformed("bad_json", 1, "each message is an object with a 'role'")
-        if messages[-1]["role"] != "assistant":
-            raise Malformed("bad_json", 1, "the last message of a conversation is the assistant's")
+        if not all(isinstance(turn, dict) and _is_turn(turn) for turn in messages):
+            said = f"each message has a role ({', '.join(ROLES)}), and a content or tool_calls"
+            raise Malformed("bad_json", 1, said)
+        last = messages[-1]
+        if last["role"] != "assistant" or not (_is_said(last.get("content")) or last.get("tool_calls") is not None):
+            raise Malformed("bad_json", 1, "the last message of a conversation is the assistant's, and says something")
     elif row.keys() != {"prompt", "chosen", "rejected"} or not all(
         isinstance(value, str) and value.strip() for value in row.values()
     ):
         raise Malformed("bad_json", 1, "a preference as JSON has 'prompt', 'chosen' and 'rejected', texts all")
     return row
+
+
+def _is_turn(turn: Row) -> bool:
+    return turn.get("role") in ROLES and (turn.get("content") is not None or turn.get("tool_calls") is not None)
+
+
+def _is_said(content: object) -> bool:
+    return bool(content.strip() if isinstance(content, str) else content)

@@ -66,10 +66,31 @@ talks as (
     select
         section_id,
         cast(json_extract(content, '$.messages') as varchar) as messages,
-        cast(json_extract(content, '$.tools') as varchar) as tools,
-        json_transform(json_extract(content, '$.messages'), '[{"role": "VARCHAR", "content": "VARCHAR"}]') as turns
+        nullif(cast(json_extract(content, '$.tools') as varchar), 'null') as tools,
+        json_transform(
+            json_extract(content, '$.messages'), '[{"role": "VARCHAR", "content": "VARCHAR", "tool_calls": "VARCHAR"}]'
+        ) as turns
     from plain
     where is_json and section_type = 'instruction' and json_valid(content)
+),
+
+sound_talks as (
+    select
+        section_id,
+        messages,
+        tools,
+        turns
+    from talks
+    where
+        list_last(turns).role = 'assistant'
+        and (strip(list_last(turns).content) <> '' or list_last(turns).tool_calls is not null)
+        and len(
+            list_filter(
+                turns,
+                lambda turn: turn.role in ('system', 'developer', 'user', 'assistant', 'tool', 'function')
+                and (turn.content is not null or turn.tool_calls is not null)
+            )
+        ) = len(turns)
 ),
 
 found as (
@@ -134,8 +155,7 @@ found as (
         tools,
         null as chosen,
         null as rejected
-    from talks
-    where list_last(turns).role = 'assistant'
+    from sound_talks
     union all
     select
         section_id,

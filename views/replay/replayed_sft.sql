@@ -1,0 +1,16 @@
+-- One row per question with its answer, or conversation, of past training: as sft has its rows
+-- Its task is its section, so that what one section says is never on both sides of a split.
+select
+    concat('replay-', held.section_id, '-', held.n) as id,
+    held.prompt as instruction,
+    '' as context,
+    held.response,
+    held.messages,
+    held.tools,
+    concat('replay-', held.section_id) as task_id,
+    held.section_id,
+    held.n,
+    seen.last_seen
+from replay_rows as held
+inner join replay_seen as seen on held.section_id = seen.section_id
+where held.section_type = 'instruction'
