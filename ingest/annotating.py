@@ -131,7 +131,7 @@ class _Work:
         """Look at what is pending now, and tell it; false if another process came between, and one must look again."""
         position = self.lake.position("annotations", self.producer)
         sequence = position.sequence if position else 0
-        text = " ".join(map(_sql, ("pending", "kept", "texts")))
+        text = " ".join((*map(_sql, ("pending", "kept", "texts")), "eval_sets"))
         with closing(connect(self.snapshot(), self.options.policy, sql=needed(text))) as con:
             self.version = version_of(con, self.annotator)
             total = self.found.total() + self.prepare(con)

@@ -40,6 +40,7 @@ POLICY_TABLES = (
 DAMAGED = "damaged: "  # how the message of a query begins that needs a file which is gone
 
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
+_USED = re.compile(r"\b(?:from|join)\s+([a-z][a-z0-9_]*)|\b([a-z][a-z0-9_]*)\(")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _FUNCTION = re.compile(r"(?:\s*--[^\n]*\n)*\s*create macro ([a-z][a-z0-9_]*)\(")
 _PATH = re.compile(r"/?[A-Za-z0-9._/-]+")
@@ -95,7 +96,8 @@ def needed(text: str, sql: Mapping[str, str] | None = None) -> dict[str, str]:
     while waiting:
         named = {word for word in _WORD.findall(waiting.pop()) if word in known and word not in found}
         found |= {name: known[name] for name in named}
-        waiting += (known[name] for name in named)
+        # Of a relation's own words only those count that stand where a relation or a function does.
+        waiting += (" ".join(map("".join, _USED.findall(known[name]))) for name in named)
     return dict(sorted(found.items()))
 
 

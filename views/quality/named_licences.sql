@@ -30,7 +30,7 @@ parts as (
         event_id,
         licence,
         needs_all,
-        regexp_replace(strip(part), '(-ONLY|-OR-LATER|\+)?(\s+WITH\s+.*)?$', '') as part
+        regexp_replace(regexp_replace(strip(part), '\s+WITH\s+.*$', ''), '(-ONLY|-OR-LATER|\+)$', '') as part
     from split
 ),
 
