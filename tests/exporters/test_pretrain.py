@@ -303,6 +303,24 @@ def test_hugging_face_datasets_reads_packed_rows(out, others, tmp_path, form):
         assert row["input_ids"] == loaded(out, "train_64")[0][0].tolist()
 
 
+@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
+def test_packed_documents_are_learnt_as_if_apart(others, tokenizer, tmp_path):
+    """A model's loss on packed rows is that on their pieces one by one, and trainers take the rows as they are."""
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer.data)
+    program = Path(__file__).with_name("train_packed.py")
+    arguments = [others / "hf", "train_64", tmp_path / "tokenizer.json", tmp_path / "scratch"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, str(program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["together"] == pytest.approx(said["apart"], abs=1e-5)
+    # Without the positions one document would see the one before it.
+    assert abs(said["leaking"] - said["apart"]) > 1e-4
+    assert said["plain"][0] == pytest.approx(said["sft"][0], abs=1e-5)
+    assert len(said["plain"]) == len(said["sft"]) == 3
+
+
 def test_an_export_is_the_same_bytes_again(corpus, options, out, tmp_path):
     """A second run writes the same files, and the lake alone can verify them: it has kept the tokenizer."""
     export(corpus, "pretrain", tmp_path / "again", options)
