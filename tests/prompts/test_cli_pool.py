@@ -125,3 +125,38 @@ def test_a_withdrawn_prompt_is_no_longer_standing_in_its_pool(run, prompts, conf
     query = ("sql", "select domain, prompts from pools order by domain", "--format", "jsonl")
     assert [json.loads(line)["domain"] for line in run(*query).out.splitlines()] == ["math"]
     assert [json.loads(line)["domain"] for line in run(*query, "--at", "mine").out.splitlines()] == ["chat", "math"]
+
+
+def test_the_prompts_of_a_pool_are_exported_by_its_name(run, prompts, config, tmp_path):
+    """An id, a name, and the name with what it holds back mean their pool; another name is wrong usage."""
+    config.write_text(CONFIG.replace("= 4", "= 2") + '[[held_back]]\nname = "bad"\n')
+    file = tmp_path / "bad.jsonl"
+    file.write_text(json.dumps({"question": "Do something that you should not.", "language": "en"}) + "\n")
+    assert run("ingest", "prompts", file, "--reader", "question", "--domain", "bad").code == 0
+    assert run("pool", "build", config, "--name", "mine").code == 0
+    [pool] = [json.loads(line)["pool"] for line in run("pool", "show", "--format", "jsonl").out.splitlines()]
+    for called, count in {"mine": 2, pool: 2, "mine/bad": 1, f"{pool}/bad": 1}.items():
+        out = tmp_path / called.replace("/", "-")
+        assert run("export", "prompts", out, "--pool", called).code == 0
+        assert len(next(out.glob("data/*.jsonl")).read_text().splitlines()) == count
+    ran = run("export", "prompts", tmp_path / "other", "--pool", "other")
+    assert (ran.code, "there is no pool 'other'" in ran.err) == (2, True)
+
+
+def test_what_partially_accepted_runs_are_labelled_is_an_option(run, tmp_path):
+    """`--partial-label` and `--domain` reach the rows and the receipt."""
+    run("init")
+    source = {"run_id": "r", "task_id": "t", "prompt": "Why?", "text": "So.", "stream": "law"}
+    for kind, row in {
+        "evidence": source,
+        "scores": {"run_id": "r", "task_id": "t", "scorer": "s", "category": "partially_accepted"},
+    }.items():
+        file = tmp_path / f"{kind}.jsonl"
+        file.write_text(json.dumps(row) + "\n")
+        assert run("ingest", kind, file).code == 0
+    assert run("export", "kto", tmp_path / "kto", "--partial-label", "false").code == 0
+    [row] = next((tmp_path / "kto").glob("data/*.jsonl")).read_text().splitlines()
+    assert json.loads(row)["label"] is False
+    assert run("export", "domain", tmp_path / "code", "--domain", "code", "--include-partial").code == 0
+    receipt = json.loads((tmp_path / "code" / "receipt.json").read_text())
+    assert receipt["counts"]["reasons"] == {"other_domain": 1}
