@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -301,6 +302,23 @@ def test_hugging_face_datasets_reads_packed_rows(out, others, tmp_path, form):
         assert splits == ["train_64", "validation_64", "train_128", "validation_128"]
         assert "int32" in feature
         assert row["input_ids"] == loaded(out, "train_64")[0][0].tolist()
+
+
+def test_the_page_reads_the_files(out, others, tokenizer):
+    """What the documentation tells a reader to do with NumPy alone is what the lake does itself."""
+    page = Path(__file__).parents[2] / "docs" / "pretrain.md"
+    [program] = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    said: dict[str, np.ndarray] = {}
+    exec(program.replace("sets/pretrain", str(out)), said)
+    pieces = loaded(out, "train_64")[1]
+    columns = pq.read_table(others / "parquet/data/train_64-00000-of-00001.parquet").to_pydict()
+    assert said["labels"].tolist() == columns["labels"]
+    assert said["position_ids"].tolist() == columns["position_ids"][1]
+    documents = tokenizer.encode(list(texts(90).values()))
+    place = [id_of(name) for name in texts(90)].index(said["name"].decode())
+    assert said["ids"].tolist() == documents.tokens[documents.offsets[place] : documents.offsets[place + 1]].tolist()
+    mine = pieces[pieces["row"] == 1]
+    assert said["cu_seqlens"].tolist() == [*mine["start"], mine["length"].sum()]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
