@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -12,9 +13,14 @@ from benchmarks.generate import generate
 ROOT = Path(__file__).parents[2]
 
 
+with_library = pytest.mark.skipif(find_spec("datasets") is None, reason="compares with datasets, of the extra train")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "lines"),
     [
+        pytest.param("convert", [], ["JSON lines to Parquet", "datasets", "bar: at most 2 ×"], marks=with_library),
+        pytest.param("validate", [], ["lake validate", "a loop with json", "bar: at most 0.5 ×"], marks=with_library),
         ("ingest_new", [], ["lake ingest", "DuckDB, bare COPY", "bar: at most 2 ×"]),
         ("ingest_again", [], ["the same file again", "the first time", "bar: at most 0.02 ×"]),
         ("ingest_large", ["--into", "800"], ["400 rows into 800", "bar: at most 1.3 ×"]),
