@@ -192,18 +192,21 @@ CALLS = st.fixed_dictionaries(
 
 @st.composite
 def conversations(draw):
-    """Conversations with and without faults; the results of one name their calls all in the same way."""
-    key, values = draw(st.sampled_from([("tool_call_id", ("c1", "c2", "", 3, None)), ("name", ("f", "g", None, 3))]))
+    """Conversations with and without faults."""
     messages = draw(st.lists(st.just({"role": "system", "content": "x"}), max_size=1))
     messages += [{"role": draw(sometimes("user", "assistant")), "content": draw(CONTENTS)}]
     for _ in range(draw(st.integers(0, 3))):
-        calls = draw(st.lists(CALLS, max_size=2) | sometimes(None, {}, "x"))
+        calls = draw(st.lists(CALLS, max_size=3) | sometimes(None, {}, "x"))
         thinking = {draw(sometimes("thinking", "reasoning")): draw(sometimes("x", None, 3))}
         messages.append({"role": "assistant", "content": draw(CONTENTS), "tool_calls": calls, **thinking})
         for call in calls if isinstance(calls, list) else []:
             told = call.get("function") if isinstance(call.get("function"), dict) else call
-            given = draw(sometimes(call.get("id") if key == "tool_call_id" else told.get("name"), *values))
-            messages.append({"role": draw(sometimes("tool", "function")), key: given, "content": draw(CONTENTS)})
+            names = {
+                "tool_call_id": draw(sometimes(call.get("id"), "c1", "c2", "", 3, None)),
+                "name": draw(sometimes(told.get("name"), "f", "g", None, 3)),
+            }
+            role = draw(sometimes("tool", "function"))
+            messages.append({"role": role, **names, "content": draw(CONTENTS)})
         messages += draw(st.lists(st.builds(dict, role=sometimes("user", "system", "x", None), content=CONTENTS)))[:1]
     return messages
 
