@@ -20,8 +20,9 @@ import regex
 __all__ = ["Word", "located", "normalised", "words"]
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}_]--[{_UNSPACED}]]"
-_WORD = regex.compile(rf"(?V1)[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*|{_RUN}+(?:['’]{_RUN}+)*")
+_FIRST = rf"[[\p{{L}}\p{{N}}_]--[{_UNSPACED}]]"
+_RUN = rf"{_FIRST}[[\p{{L}}\p{{M}}\p{{N}}_]--[{_UNSPACED}]]*"
+_WORD = regex.compile(rf"(?V1)[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*|{_RUN}(?:['’]{_RUN})*")
 _ASCII_WORD = re.compile(r"[a-z0-9_]+(?:'[a-z0-9_]+)*")  # what _WORD finds in ASCII, in a third of the time
 _CLUSTER = regex.compile(r"\X")
 
