@@ -22,6 +22,7 @@ STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 
 _NAMES = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
 _NAMES |= {pa.date32(): "date32", pa.date64(): "date64"}
+_MEANINGS = {"ClassLabel", "Image", "Audio", "Video", "Pdf"}
 _PLAIN = (
     pa.types.is_integer,
     pa.types.is_floating,
@@ -65,8 +66,29 @@ def splits_file(splits: Iterable[str]) -> bytes:
 
 
 def features(schema: pa.Schema) -> dict[str, object]:
-    """The columns in the library's own words. Raises UsageError for a type that it cannot hold."""
-    return {field.name: _feature(field.name, field.type) for field in schema}
+    """The columns in the library's own words. Raises UsageError for a type that it cannot hold.
+
+    What it means by a column beyond its type, such as the names of labels, its own files say in their metadata.
+    """
+    meant = _meant(schema)
+    return {field.name: meant.get(field.name) or _feature(field.name, field.type) for field in schema}
+
+
+def _meant(schema: pa.Schema) -> dict[str, object]:
+    try:
+        said = msgspec.json.decode((schema.metadata or {}).get(b"huggingface", b"{}"), type=_Metadata)
+    except msgspec.DecodeError:
+        return {}
+    found = said.info.features or {}
+    return {name: one for name, one in found.items() if isinstance(one, dict) and one.get("_type") in _MEANINGS}
+
+
+class _Info(msgspec.Struct):
+    features: dict[str, object] | None = None
+
+
+class _Metadata(msgspec.Struct):
+    info: _Info = msgspec.field(default_factory=_Info)
 
 
 def _feature(name: str, kind: pa.DataType) -> object:

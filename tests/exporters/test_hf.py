@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from exporters.convert import Options, convert
 from exporters.formats import Writer, sliced
 from exporters.hugging_face import features
 from lake.errors import UsageError
@@ -117,3 +118,18 @@ def test_a_type_without_a_place_is_refused(tmp_path, kind):
     with pytest.raises(UsageError, match="'odd'"):
         Writer(tmp_path, "hf", pa.schema([("odd", kind)]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_library_means_by_a_column_stays(tmp_path):
+    """The names of labels survive a conversion to another format and back, also where splits are files of Parquet."""
+    meant = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    split = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=meant)
+    datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(tmp_path / "in"))
+    convert(tmp_path / "in", tmp_path / "parquet", Options(format="parquet"))
+    assert datasets.load_dataset(str(tmp_path / "parquet"))["test"].features == meant
+    convert(tmp_path / "parquet", tmp_path / "back")
+    back = datasets.load_from_disk(str(tmp_path / "back"))
+    assert back["test"].features == meant
+    assert back["test"].to_list() == split.to_list()
+    one = TABLE.select(["label"]).replace_schema_metadata({"huggingface": "{"})
+    assert features(one.schema) == {"label": {"dtype": "bool", "_type": "Value"}}
