@@ -652,6 +652,8 @@ def _record(lake: Lake, dataset: str, folder: str, made: Receipt, seconds: float
     """Append to the lake that this export was made: what a receipt leaves out is here too."""
     said = msgspec.to_builtins(made)
     inputs = {name: said[name] for name in ("snapshot", "tables", "policy", "views", "format", "shape", "provenance")}
+    if made.packing is not None:
+        inputs["packing"] = said["packing"]
     digest = hashlib.sha256(receipt.encode(made)).hexdigest()
     outputs = {"folder": folder, "receipt_sha256": digest, "files": said["files"]}
     lake.record(

@@ -22,6 +22,13 @@ class Recorded(msgspec.Struct, frozen=True):
     views: str | None
     receipt: str
     files: tuple[tuple[str, int, str], ...]
+    tokenizer: str | None = None
+
+    @property
+    def objects(self) -> dict[str, str]:
+        """What making it again needs of the objects that the lake keeps: their digests, and what each is."""
+        named = {self.views: "the views", self.tokenizer: "the tokenizer"}
+        return {digest: what for digest, what in named.items() if digest}
 
 
 def recorded_in(row: Mapping[str, Any]) -> Recorded | None:
@@ -37,6 +44,7 @@ def recorded_in(row: Mapping[str, Any]) -> Recorded | None:
             inputs.get("views"),
             str(outputs["receipt_sha256"]),
             tuple((str(file["path"]), int(file["bytes"]), str(file["sha256"])) for file in outputs["files"]),
+            ((inputs.get("packing") or {}).get("tokenizer") or {}).get("sha256"),
         )
     except (TypeError, ValueError, KeyError, AttributeError):
         return None

@@ -566,12 +566,13 @@ class Examiner:
             there.add(entry.name)
             if (self.deep or entry.size == 0) and self._sha256(name) != entry.name:
                 number = self.found(Code.OBJECT_CHANGED, "not what was kept", file=name, hint=_RESTORE)
-                self.touched_exports[number] = {one.export for one in self.exports if one.views == entry.name}
-        for digest in sorted({one.views for one in self.exports if one.views} - there):
+                self.touched_exports[number] = {one.export for one in self.exports if entry.name in one.objects}
+        needed = {digest: what for one in self.exports for digest, what in one.objects.items()}
+        for digest in sorted(needed.keys() - there):
             if self._size(f"objects/{digest}") is None:
-                message = "missing: the views that an export was made with"
+                message = f"missing: {needed[digest]} that an export was made with"
                 number = self.found(Code.OBJECT_MISSING, message, file=f"objects/{digest}", hint=_RESTORE)
-                self.touched_exports[number] = {one.export for one in self.exports if one.views == digest}
+                self.touched_exports[number] = {one.export for one in self.exports if digest in one.objects}
 
     def _outputs(self) -> None:
         """What the newest export into each folder wrote there, if it is there still."""

@@ -366,6 +366,9 @@ def test_a_tokenizer_that_the_lake_lost_is_named(corpus, options, tokenizer, tmp
     (tmp_path / "lake" / "objects" / tokenizer.identity.sha256).unlink()
     with pytest.raises(UnknownRef, match=tokenizer.identity.sha256):
         verify(lake, tmp_path / "out")
+    [found] = lake.verify()
+    assert "the tokenizer that an export was made with" in found.message
+    assert [one.dataset for one in found.exports] == ["pretrain"]
 
 
 def test_an_export_is_never_added_to(corpus, out, options):
