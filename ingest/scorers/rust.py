@@ -3,11 +3,13 @@
 The candidate's crate may hold no unsafe code, and is compiled before the tests are anywhere to be read. Of it the tests
 see constants alone, one for each function that they call, whose types are the starter code's and are resolved where no
 name of the candidate's is in scope. So a macro, trait or type of the candidate's decides nothing: what is compared are
-values of the standard library's types. Checks are written down as they are made, on a file number that safe code cannot
-reach, so output says nothing, and `exit(0)` is an end before the tests' end.
+values of the standard library's types, or of a public type of the candidate's that is data alone, with a derived `==`.
+Checks are written down as they are made, on a file number that safe code cannot reach, so output says nothing, and
+`exit(0)` is an end before the tests' end.
 
 Needs rustc and a linker (`cc`) on this machine. Crates beyond the standard library come as `.rlib` files from the
-folder that the options name; imports of others are left out where the starter code has them and nothing uses them.
+folder that the options name; imports of others are left out where the starter code has them and nothing uses them. For
+tests that want random numbers, `rand` has a stand-in whose numbers are the same each time.
 
 What is not defended against: a hole in the compiler's own proof that safe code is safe, and what `ingest.sandbox` does
 not cover. On Linux without Landlock a program could write to its own memory by way of /proc, so nothing is accepted.
@@ -46,6 +48,10 @@ COMPILER = sandbox.Limits(
 STANDARD = {"std", "core", "alloc", "crate", "self", "super"}
 UNSAFE = {"unsafe_code", "E0453", "E0133"}
 UNRESOLVED = {"E0432", "E0433", "E0463"}
+# What every program means by these names, the tests mean too, whatever a candidate calls so.
+PRELUDE = frozenset({"Some", "None", "Ok", "Err", "Option", "Result", "String", "Vec", "Box", "drop", "bool", "char"})
+PRELUDE |= {"str", "f32", "f64", "isize", "usize", *(f"{sign}{bits}" for sign in "iu" for bits in (8, 16, 32, 64, 128))}
+STAND_IN = "rand"
 ABSENT = re.compile(r"(?:crate|module|crate or module|import) `(\w+)")
 LOOKING_AROUND = {"include", "include_str", "include_bytes", "path"}
 OPEN = """\
@@ -75,9 +81,12 @@ class Joined(NamedTuple):
 
     given: str = ""
     candidate: str = ""
+    given_to_tests: str = ""
     tests: str = ""
     found: tuple[source.Test, ...] = ()
     entries: tuple[Entry, ...] = ()
+    types: tuple[str, ...] = ()  # the candidate's, that the tests and their functions name
+    stand_in: bool = False  # whether the tests get random numbers from what stands in for `rand`
     left_out: Mapping[str, str] = {}  # what imports of absent crates would have brought -> the crate
     problem: Verdict | None = None
 
@@ -133,7 +142,7 @@ def joined(code: str, task: Task, available: frozenset[str] = frozenset()) -> Jo
     opened, found = source.opened_tests(tests)
     own = {one.name: one for one in source.functions(code)}
     helpers = {one.name for one in source.functions(given)}
-    wanted = ({name} if name else set()) | ((source.called(tests) & own.keys()) - helpers)
+    wanted = ({name} if name else set()) | ((source.called(tests) & own.keys()) - helpers - PRELUDE)
     entries = []
     for one in sorted(wanted):
         if one not in own:
@@ -145,8 +154,19 @@ def joined(code: str, task: Task, available: frozenset[str] = frozenset()) -> Jo
         entries.append(Entry(one, pointer))
     if not found or not source.words(opened) & wanted:
         return Joined(problem=_person("no test runs against the code"))
-    given = source.without_imports(given, left_out.values())
-    return Joined(given, code, opened, tuple(found), tuple(entries), left_out)
+    stand_in = STAND_IN in source.words(opened) - available
+    named = source.words(opened).union(*(source.words(one.pointer) for one in entries))
+    return Joined(
+        given=source.without_imports(given, left_out.values()),
+        candidate=code,
+        given_to_tests=source.without_imports(given, set(left_out.values()) - ({STAND_IN} if stand_in else set())),
+        tests=opened,
+        found=tuple(found),
+        entries=tuple(entries),
+        types=tuple(sorted(source.plain_types(code) & named - PRELUDE)),
+        stand_in=stand_in,
+        left_out=left_out,
+    )
 
 
 def continued(starter: str, asked: source.Function | None, code: str, name: str) -> str:
@@ -210,18 +230,25 @@ class RustTests:
             *(["-L", f"dependency={self.folder}"] if self.folder else []),
             *externs,
         ]
+        stand_in: dict[str, object] = {
+            "name": "tests",
+            "files": {"rand.rs": (HARNESS / "rand.rs").read_text("utf-8")},
+            "command": [*common, "--crate-type", "rlib", "--crate-name", STAND_IN, "rand.rs"],
+        }
+        found = ["--extern", f"{STAND_IN}=lib{STAND_IN}.rlib"] if parts.stand_in else []
         return [
             {
                 "name": "candidate",
                 "files": {"lib.rs": library(parts), "candidate.rs": candidate(parts)},
                 "command": [*common, "--crate-type", "rlib", "--crate-name", "candidate", "lib.rs"],
             },
+            *([stand_in] if parts.stand_in else []),
             {
                 "name": "tests",
                 "files": {"main.rs": judge(parts), "report.rs": (HARNESS / "judge.rs").read_text("utf-8")},
                 "command": [
                     *(*common, "--crate-type", "bin", "--crate-name", "judge", "-C", "strip=symbols"),
-                    *("--extern", "candidate=libcandidate.rlib", "main.rs", "-o", "judge"),
+                    *("--extern", "candidate=libcandidate.rlib", *found, "main.rs", "-o", "judge"),
                 ],
             },
         ]
@@ -294,7 +321,7 @@ def _whole(file: IO[bytes]) -> bytes:
 
 def library(parts: Joined) -> str:
     """The candidate's crate: the starter code, and the candidate in a room of its own, which sees the starter's."""
-    names = ", ".join(f"ENTRY_{number}" for number in range(len(parts.entries)))
+    names = ", ".join((*(f"ENTRY_{number}" for number in range(len(parts.entries))), *parts.types))
     return f"#![forbid(unsafe_code)]\n{parts.given}\nmod candidate;\npub use candidate::{{{names}}};\n"
 
 
@@ -310,6 +337,7 @@ def judge(parts: Joined) -> str:
         f"pub(crate) const {one.name}: {one.pointer} = ::candidate::ENTRY_{number};"
         for number, one in enumerate(parts.entries)
     ]
+    doors += [f"pub(crate) use ::candidate::{name};" for name in parts.types]
     units = [
         f"    report::unit({str(one.must_panic).lower()}, judged::{one.path});"
         for one in parts.found
@@ -317,7 +345,7 @@ def judge(parts: Joined) -> str:
     ]
     front = " ".join((*OPEN.splitlines(), "mod judged {"))
     main = "\n".join(("fn main() {", "    report::begin();", *units, "    report::end();", "}"))
-    return "\n".join((front + parts.tests, parts.given, *doors, "}", "mod report;", main, ""))
+    return "\n".join((front + parts.tests, parts.given_to_tests, *doors, "}", "mod report;", main, ""))
 
 
 def read_report(said: bytes) -> Report:

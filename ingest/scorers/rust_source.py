@@ -24,6 +24,7 @@ _IMPORT = re.compile(r"(?:\bpub(?:\s*\([^)]*\))?\s+)?\buse\s+(?:::\s*)?(\w+)[^;]
 _ATTRIBUTES = r"(?:#\s*\[[^\]]*\]\s*)+"
 _TEST = re.compile(rf"(?P<attributes>{_ATTRIBUTES})(?:pub(?:\s*\([^)]*\))?\s+)?fn\s+(?P<name>\w+)\s*\(\s*\)")
 _MODULE = re.compile(rf"(?P<attributes>{_ATTRIBUTES})?(?:pub(?:\s*\([^)]*\))?\s+)?\bmod\s+(?P<name>\w+)\s*\{{")
+_TYPE = re.compile(rf"(?P<attributes>{_ATTRIBUTES})pub\s+(?:struct|enum)\s+(?P<name>\w+)")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -161,6 +162,15 @@ def without_imports(text: str, roots: Iterable[str]) -> str:
         if match[1] in unwanted:
             text = text[: match.start()] + re.sub(r"[^\n]", " ", match[0]) + text[match.end() :]
     return text
+
+
+def plain_types(text: str) -> set[str]:
+    """The public types of a program that are compared field by field: `==` is derived, and nothing has an `impl`."""
+    plain = masked(text)
+    if re.search(r"\b(?:impl|trait|macro_rules|type|union)\b", plain):
+        return set()
+    found = _TYPE.finditer(plain)
+    return {match["name"] for match in found if re.search(r"\bderive\s*\([^)]*\bPartialEq\b", match["attributes"])}
 
 
 def words(text: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 
@@ -158,7 +159,7 @@ def test_code_that_could_decide_is_for_a_person(scorer, code, word):
         "#[cfg(test)]\nmod tests { #[test]\n fn nothing() { assert!(true); } }",
         "#[test]\n#[ignore]\nfn later() { assert_eq!(largest(vec![1]), 1); }",
         "#[test]\nfn broken() { assert_eq!(largest(1), 1); }",
-        "#[test]\nfn elsewhere() { let n: i32 = rand::random(); assert_eq!(largest(vec![n]), n); }",
+        "#[test]\nfn elsewhere() { let n: i32 = dice::roll(); assert_eq!(largest(vec![n]), n); }",
     ],
     ids=["commented out", "of something else", "ignored", "not for this", "with a crate"],
 )
@@ -190,6 +191,61 @@ def test_a_helper_of_the_starter_is_not_the_candidates(scorer):
     assert tried(scorer, "fn half(n: i32) -> i32 { n / 2 }", **task).category == "accepted"
     cheat = "fn twice(n: i32) -> i32 { 8 }\nfn half(n: i32) -> i32 { 0 }"
     assert tried(scorer, cheat, **task).category == "rejected"
+
+
+def test_tests_that_want_random_numbers_get_the_same_ones_each_time(scorer):
+    """From what stands in for the crate `rand`, so that a verdict is one."""
+    tests = """use rand::Rng;
+fn main() {
+    let mut rng = rand::thread_rng();
+    for _ in 0..100 {
+        let (one, low): (i32, u8) = (rng.gen(), rng.gen_range(b'a', b'z'));
+        assert!((b'a'..b'z').contains(&low) && (0.0..1.0).contains(&rand::random::<f64>()));
+        assert_eq!(largest(vec![one, i32::MIN]), one);
+    }
+    assert_eq!(largest(vec![rng.gen()]), SEEN);
+}"""
+    first = tried(scorer, WHOLE, tests=tests.replace("SEEN", "0"))
+    (seen,) = re.findall(r"left: (-?\d+)", first.reasons[-1])
+    again = tried(scorer, WHOLE, tests=tests.replace("SEEN", seen))
+    assert (again.category, again.sub_scores["total"]) == ("accepted", 201)
+
+
+TYPED = {
+    "entry_point": "turn",
+    "starter_code": "fn turn(n: i32) -> Turn<i32> {\n",
+    "tests": "fn main() { assert_eq!(turn(1), Turn::Left(1)); assert_eq!(turn(-2), Turn::Right(2)); }",
+}
+TURN = "pub enum Turn<N> { Left(N), Right(N) }\n"
+TURNS = "fn turn(n: i32) -> Turn<i32> { if n > 0 { Turn::Left(n) } else { Turn::Right(-n) } }\n"
+YES = "impl PartialEq for Turn<i32> { fn eq(&self, _: &Self) -> bool { true } }\n"
+
+
+def test_a_type_of_the_codes_own_may_be_compared_if_it_is_data_alone(scorer):
+    """A derived equality is the compiler's; one that the code writes could say yes to anything."""
+    derived = "#[derive(Debug, PartialEq)]\n" + TURN
+    assert tried(scorer, derived + TURNS, **TYPED).category == "accepted"
+    assert tried(scorer, derived + TURNS.replace("> 0", "< 0"), **TYPED).category == "rejected"
+    written = "#[derive(Debug)]\n" + TURN + YES
+    assert tried(scorer, written + "fn turn(n: i32) -> Turn<i32> { Turn::Left(0) }", **TYPED).category == (
+        "needs_human_review"
+    )
+    helped = derived + "impl<N> Turn<N> { pub fn n(&self) {} }\n"
+    assert tried(scorer, helped + TURNS, **TYPED).category == "needs_human_review"
+
+
+def test_what_every_program_means_by_a_name_the_tests_mean(scorer):
+    """A candidate's own `Some`, as a function or a type, is none of the tests'."""
+    task = {
+        "entry_point": "half",
+        "starter_code": "fn half(n: i32) -> Option<i32> {\n",
+        "tests": "fn main() { assert_eq!(half(4), Some(2)); assert_eq!(half(3), None); }",
+    }
+    assert tried(scorer, "    if n % 2 == 0 { Some(n / 2) } else { None }\n}", **task).category == "accepted"
+    nothing = "#[allow(non_snake_case)] fn Some(_: i32) -> Option<i32> { None }\n"
+    assert tried(scorer, nothing + "fn half(n: i32) -> Option<i32> { None }", **task).category == "rejected"
+    own = "#[derive(Debug, PartialEq)] pub enum Option<T> { Other(T), None }\nuse Option::None;\n"
+    assert tried(scorer, own + "fn half(n: i32) -> Option<i32> { None }", **task).category != "accepted"
 
 
 def test_crates_come_from_a_folder(scorer, tmp_path):
