@@ -35,8 +35,7 @@ def main() -> None:
 
 def with_pytest(arguments: list[str]) -> int:
     """Up to the first failure."""
-    import pytest  # noqa: PLC0415  which the interpreter may not have
-
+    pytest = importlib.import_module("pytest")  # which the interpreter may not have
     code = int(pytest.main(["-x", "-q", "--tb=short", "--no-header", "-p", "no:cacheprovider", *arguments]))
     return code if code in (PASSED, FAILED, NONE) else NOT_COLLECTED
 
