@@ -12,10 +12,7 @@ Not here: what is wrong with a row (`validate`); how rows of one shape become th
 hold them (`row_sources`).
 """
 
-import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,13 +21,13 @@ import pyarrow as pa
 from exporters.encoders import LINE, encoder
 from exporters.formats import FORMATS, Writer, takes_lines
 from exporters.hashed import Hashed
-from exporters.places import appearing, refuse_taken
+from exporters.places import appearing, appearing_file, refuse_taken
 from exporters.plain_rows import CannotHold, csv_batch, csv_schema, lines, refuse_for_lines
 from exporters.reading import COLUMNAR, DataFile, data_files, form_of
 from exporters.reshape import Reshape, reshaping
 from exporters.row_sources import ColumnRows, JsonRows, Lossy, line_parts, lossy, readable
 from exporters.shapes import shape_of
-from lake.errors import LakeError, UsageError
+from lake.errors import UsageError
 
 __all__ = ["FILES", "Converted", "Lossy", "Options", "convert"]
 
@@ -77,7 +74,7 @@ def convert(
     form = _form(Path(out), options.format, splits)
     made = _Conversion(splits, form, options.shape, progress)
     if _is_file(Path(out)):
-        with _appearing_file(Path(out)) as path:
+        with appearing_file(Path(out)) as path:
             made.into_file(path)
     else:
         refuse_taken(out)
@@ -201,28 +198,3 @@ def _shape(columns: Sequence[str]) -> str:
         known = f"only {', '.join(columns)}" if columns else "there is no row"
         raise UsageError(f"no shape that is known: {known}", "leave out --to to keep the rows as they are")
     return found
-
-
-@contextmanager
-def _appearing_file(out: Path) -> Iterator[Path]:
-    """A path to write to, which takes the name `out` when the block ends well, and is gone when it does not."""
-    if out.exists() or out.is_symlink():
-        raise _taken(out)
-    path = out.parent / f".{out.name}.{secrets.token_hex(6)}.partial"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield path
-        # A link is refused where there is a file already; a renaming would replace it.
-        os.link(path, out)
-    except FileExistsError:
-        raise _taken(out) from None
-    except OSError as error:
-        raise LakeError(
-            f"{out}: {error.strerror or error}", "make room or choose another place; nothing was written"
-        ) from error
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _taken(out: Path) -> UsageError:
-    return UsageError(f"{out}: there is something here already", "choose a name that does not exist yet")

@@ -1,7 +1,7 @@
 """Where an export ends up, and where one is read from: a folder on this machine, or a prefix of a bucket.
 
-A folder appears whole or not at all, by one rename. A bucket has none: there the files are put one by one and the
-receipts last, so an export that has its receipt is whole, and one that was cut short has none.
+A folder appears whole or not at all, by one rename; a file, by one link. A bucket has neither: there the files are put
+one by one and the receipts last, so an export that has its receipt is whole, and one that was cut short has none.
 
 Not here: what is in an export (`export`).
 """
@@ -51,6 +51,38 @@ def refuse_taken(out: Place, options: Options = None) -> None:
 def appearing(out: Place, options: Options = None) -> AbstractContextManager[Path]:
     """A context with a folder to fill, whose contents appear at `out` when the block ends well, and else nowhere."""
     return _putting(str(out), options) if is_bucket(str(out)) else _renaming(Path(out))
+
+
+@contextmanager
+def appearing_file(out: Path) -> Iterator[Path]:
+    """A path to write to, which takes the name `out` when the block ends well, and is gone when it does not.
+
+    Raises UsageError where there is something already, also if it came there in the meantime.
+    """
+    if out.exists() or out.is_symlink():
+        raise _taken_name(out)
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LakeError(f"{out.parent}: {error.strerror}", "choose a folder that can be written to") from None
+    path = out.parent / f".{out.name}.{secrets.token_hex(6)}.partial"
+    try:
+        yield path
+        # A link is refused where there is a file already; a renaming would replace it.
+        os.link(path, out)
+        _sync(out.absolute().parent)
+    except FileExistsError:
+        raise _taken_name(out) from None
+    except OSError as error:
+        raise LakeError(
+            f"{out}: {error.strerror or error}", "make room or choose another place; nothing was written"
+        ) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _taken_name(out: Path) -> UsageError:
+    return UsageError(f"{out}: there is something here already", "choose a name that does not exist yet")
 
 
 @contextmanager

@@ -173,24 +173,17 @@ def batches(file: DataFile, columns: list[str] | None = None) -> Iterator[pa.Rec
         yield from _npy(file.path)
 
 
-def rows(file: DataFile, columns: list[str] | None = None) -> Iterator[tuple[int, object]]:
-    """The rows of any file as Python objects, with their numbers from 1; in JSON lines a number is the line's.
+def rows(file: DataFile) -> Iterator[tuple[int, object]]:
+    """The rows of a file of JSON as Python objects, with their numbers from 1; in lines a number is the line's.
 
     A row that cannot be read is an Unreadable; a file that cannot be gone on with raises.
     """
-    if file.form not in COLUMNAR:
-        decode = msgspec.json.Decoder().decode
-        for number, text in texts(file.path, file.form):
-            try:
-                yield number, decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                yield number, Unreadable(f"not JSON: {error}")
-        return
-    number = 0
-    for batch in batches(file, columns):
-        for row in objects(batch):
-            number += 1
-            yield number, row
+    decode = msgspec.json.Decoder().decode
+    for number, text in texts(file.path, file.form):
+        try:
+            yield number, decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            yield number, Unreadable(f"not JSON: {error}")
 
 
 def objects(batch: pa.RecordBatch) -> list[dict[str, object]]:

@@ -1,8 +1,10 @@
 """Conversions lose nothing, refuse what they would lose, and leave nothing behind where they refuse."""
 
+import errno
 import gzip
 import json
 import math
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,6 +177,96 @@ def test_splits_stay_apart(tmp_path, form):
     assert made.rows == {"train": 9, "validation": 9}
     convert(tmp_path / "out", tmp_path / "back.jsonl", Options(split="validation"))
     assert [row["n"] for row in got(tmp_path / "back.jsonl")] == list(range(100, 109))
+
+
+def test_what_was_written_is_told(tmp_path):
+    """The outcome is one line: how many rows in which format, and of each split where there are several."""
+    for name in ("train", "test"):
+        put(tmp_path / f"{name}.jsonl", [{"a": name}] * 1500)
+    made = convert(tmp_path, tmp_path / "out")
+    assert made.summary == "3,000 rows as hf: train 1,500, test 1,500"
+    assert convert(tmp_path, tmp_path / "out.json", Options(split="test")).summary == "1,500 rows as json"
+
+
+def test_columns_that_some_rows_lack_are_lacking_again(tmp_path):
+    """A change of shape from columns sees the row as it was: without what it does not have."""
+    rows = [
+        {"instruction": "a", "output": "b", "n": 1},
+        {"instruction": "a", "output": "b", "input": "c", "system": "s"},
+    ]
+    put(tmp_path / "in.jsonl", rows)
+    convert(tmp_path / "in.jsonl", tmp_path / "there.parquet")
+    convert(tmp_path / "in.jsonl", tmp_path / "one.jsonl", Options(shape="messages"))
+    convert(tmp_path / "there.parquet", tmp_path / "two.jsonl", Options(shape="messages"))
+    assert got(tmp_path / "one.jsonl") == got(tmp_path / "two.jsonl")
+    assert ["n" in row for row in got(tmp_path / "two.jsonl")] == [True, False]
+
+
+def test_pairs_of_turns_become_whole_conversations(tmp_path):
+    """Explicit pairs, those with a margin too, become implicit ones and come back."""
+    row = {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [{**ASSISTANT, "content": "no"}], "margin": 0.5}
+    put(tmp_path / "in.jsonl", [row])
+    convert(tmp_path / "in.jsonl", tmp_path / "there.arrow", Options(shape="preference-implicit"))
+    convert(tmp_path / "there.arrow", tmp_path / "back.jsonl", Options(shape="preference"))
+    assert got(tmp_path / "back.jsonl") == [row]
+
+
+@pytest.mark.parametrize(
+    ("table", "target", "said"),
+    [
+        (pa.table({"messages": [[USER, ASSISTANT]], "prompt": ["x"]}), "prompt-completion", "would be overwritten"),
+        (pa.table({"content": ["x"]}), "messages", "rows of document do not become messages"),
+        (pa.table({"chosen": ["x"], "rejected": ["y"]}), "messages", "rows of preference-implicit do not become"),
+        (pa.table([["x"], ["y"]], names=["a", "a"]), None, "two columns are called 'a'"),
+        (pa.table({"a": pa.array([[datetime(2026, 1, 1, tzinfo=UTC)]])}), None, "JSON has no timestamp"),
+    ],
+)
+def test_columns_without_a_way_are_refused(tmp_path, table, target, said):
+    """Columns that would be overwritten, shapes without a step between them, names that come twice."""
+    pq.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(LakeError) as refusal:
+        convert(tmp_path / "in.parquet", tmp_path / "out.jsonl", Options(shape=target))
+    assert said in refusal.value.message
+    assert refusal.value.hint
+
+
+def test_dictionaries_and_times_within_objects_are_values(tmp_path):
+    """What is stored as a dictionary is its values, and a time within an object is a text too."""
+    when = pa.array([{"at": datetime(2026, 1, 2, 3, 4, 5, 600, UTC)}, None])
+    role, day = pa.array(["user", None]).dictionary_encode(), pa.array([1, None], pa.date32())
+    table = pa.table({"role": role, "when": when, "day": day})
+    pq.write_table(table, tmp_path / "in.parquet")
+    convert(tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    assert got(tmp_path / "out.jsonl") == [
+        {"role": "user", "when": {"at": "2026-01-02T03:04:05.000600Z"}, "day": "1970-01-02"},
+        {"role": None, "when": None, "day": None},
+    ]
+    flat_table = table.drop_columns(["when"])
+    pq.write_table(flat_table, tmp_path / "flat.parquet")
+    convert(tmp_path / "flat.parquet", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == '"role","day"\n"user","1970-01-02"\n,\n'
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    """A file in place of a folder is an error of one line."""
+    put(tmp_path / "in.jsonl", [{"a": 1}])
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LakeError, match="File exists") as refusal:
+        convert(tmp_path / "in.jsonl", tmp_path / "file" / "out.jsonl")
+    assert refusal.value.hint == "choose a folder that can be written to"
+
+
+def test_a_disk_without_room_is_told(tmp_path, monkeypatch):
+    """What the disk says while rows are written is an error of one line, and nothing is left."""
+    put(tmp_path / "in.jsonl", [{"a": 1}])
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LakeError, match="No space left"):
+        convert(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_several_files_are_one_in_order(tmp_path):
