@@ -29,11 +29,11 @@ class Found(NamedTuple):
     section_type: str
     content: str
     line: int
-    mined: dict[str, str]
+    mined: dict[str, object]
 
 
 class _Part:
-    def __init__(self, section_type: str, mined: dict[str, str] | None = None) -> None:
+    def __init__(self, section_type: str, mined: dict[str, object] | None = None) -> None:
         self.section_type = section_type
         self.mined = mined or {}
         self.lines: list[tuple[int, str]] = []

@@ -22,13 +22,13 @@ class BadProvenance(LakeError):
     """What is said of a mined pair is not whole, or not what it should be."""
 
 
-def marked(line: str) -> dict[str, str] | None:
+def marked(line: str) -> dict[str, object] | None:
     """What a document's marker line says of the section that follows it; None if the line is no marker.
 
     `<!-- auto-mined: judge_name="sway" judge_score_chosen="0.8" … -->`, under any prefix such as `dlm-`.
     """
     found = _MARKER.fullmatch(line)
-    return dict(_FIELD.findall(found["fields"])) if found else None
+    return {"auto_mined": True, **dict(_FIELD.findall(found["fields"]))} if found else None
 
 
 def provenance(said: Mapping[str, Any], section_type: str) -> dict[str, object]:
