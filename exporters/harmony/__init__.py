@@ -1,7 +1,7 @@
 """Conversations in the Harmony response format (https://github.com/openai/harmony, docs/format.md), there and back.
 
 `chats` reads messages of OpenAI's shape, `render` writes them as Harmony, `parse` reads Harmony and says what is wrong
-with it, `tokens` has the special tokens with their ids, `tools` the definitions of functions.
+with it, `tokens` has the special tokens with their ids, `definitions` how functions are defined.
 
 Not here: which conversations are exported, and the encoding of ordinary text, which a tokenizer does.
 """

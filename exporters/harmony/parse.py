@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from exporters.harmony import tools
+from exporters.harmony import definitions
 from exporters.harmony.chats import Call, Turn, is_object
 from exporters.harmony.render import INSTRUCTIONS
 from exporters.harmony.tokens import Segment, split
@@ -189,8 +189,8 @@ def _wrong_end(message: Message) -> Iterator[str]:
 
 def _developer(content: str) -> tuple[str | None, str | None]:
     """Instructions and definitions of tools."""
-    text, heading, defined = content.rpartition(tools.HEADING)
-    if not heading or not content.endswith(tools.END):
+    text, heading, defined = content.rpartition(definitions.HEADING)
+    if not heading or not content.endswith(definitions.END):
         return content.removeprefix(INSTRUCTIONS) or None, None
     return text.removeprefix(INSTRUCTIONS).removesuffix("\n\n") or None, heading + defined
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from exporters.harmony import tools
+from exporters.harmony import definitions
 from exporters.harmony.chats import Chat, Turn
 from exporters.harmony.tokens import Segment, special, text_of
 from lake.errors import UsageError
@@ -81,7 +81,7 @@ def _segments(chat: Chat, mode: Mode, system: System | None) -> Iterator[Segment
         yield from _message("system", system.text(functions=bool(chat.tools)))
     if chat.instructions or chat.tools:
         said = [f"{INSTRUCTIONS}{chat.instructions}"] if chat.instructions else []
-        said += [tools.section(chat.tools)] if chat.tools else []
+        said += [definitions.section(chat.tools)] if chat.tools else []
         yield from _message("developer", "\n\n".join(said))
     forgotten = _forgotten(chat.turns, mode)
     last = len(chat.turns) - 1
