@@ -2,11 +2,11 @@
 
     summary = generate(lake, Path("my-project"))
 
-Which faults are tried, and in what order, is a function of the project's files and the seed: every change of every
-file has a key, the sha256 of both, and they are tried by their keys until enough are kept. A fault that a test fails on
-is `caught`, one that keeps the tests from being loaded is `unviable`; both are kept. What no test notices (`missed`) or
-what does not end (`timeout`) is counted and dropped. An event says nothing of when it was made, so the same fault is
-stored once.
+Which faults are tried, and in what order, is a function of the project's files and the seed: every change of every file
+has a key, the sha256 of what it makes of the file, and they are tried by their keys until enough are kept. A fault that
+a test fails on is `caught`, one that keeps the tests from being loaded is `unviable`; both are kept. What no test
+notices (`missed`) or what does not end (`timeout`) is counted and dropped. An event says nothing of when it was made,
+so the same fault is stored once.
 
 Not here: what can be changed (`operators`), how tests are run (`trial`).
 """
@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import time
+import tokenize
 from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -177,7 +178,7 @@ def _silent(_done: int, _total: int | None) -> None:
 
 def found_in(project: Path, seed: int) -> tuple[list[Mutant], int, int]:
     """All faults of a project in the order in which they are tried; how many files have been read, and left out."""
-    keyed: list[tuple[bytes, Mutant]] = []
+    keyed: dict[bytes, Mutant] = {}
     files = left_out = 0
     for path in sorted(project.rglob("*.py")):
         file = path.relative_to(project).as_posix()
@@ -187,18 +188,17 @@ def found_in(project: Path, seed: int) -> tuple[list[Mutant], int, int]:
         try:
             text = path.read_bytes().decode()
             source = Source(text)
-        except (ValueError, SyntaxError, RecursionError):
+        except (ValueError, SyntaxError, RecursionError, tokenize.TokenError):
             left_out += 1
             continue
         if len(text) > LONGEST:
             left_out += 1
             continue
-        # Two operators may come to the same text.
-        for change in {change.applied(text): change for change in changes(source)}.values():
-            said = f"{seed}\0{file}\0{change.start}\0{change.end}\0{change.instead}\0{change.operator}\0{text}"
-            keyed.append((hashlib.sha256(said.encode()).digest(), Mutant(file, text, change)))
-    keyed.sort(key=lambda one: one[0])
-    return [mutant for _, mutant in keyed], files, left_out
+        for change in changes(source):
+            # Two operators may come to the same text, which is one fault.
+            said = f"{seed}\0{file}\0{change.applied(text)}"
+            keyed.setdefault(hashlib.sha256(said.encode()).digest(), Mutant(file, text, change))
+    return [mutant for _, mutant in sorted(keyed.items())], files, left_out
 
 
 def baseline(trial: Trial, repo: str, options: Options) -> float:

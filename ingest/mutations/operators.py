@@ -63,7 +63,7 @@ class Part(NamedTuple):
 
 
 class Source:
-    """A Python text with its tree and its tokens. Raises SyntaxError, ValueError for a text that has none."""
+    """A Python text with its tree and its tokens. Raises SyntaxError, ValueError or TokenError without."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -73,14 +73,11 @@ class Source:
         self.starts = [0]
         for line in self.lines:
             self.starts.append(self.starts[-1] + len(line.decode()))
-        try:
-            self.tokens = [
-                (self.starts[token.start[0] - 1] + token.start[1], token.string)
-                for token in tokenize.generate_tokens(io.StringIO(text, newline="").readline)
-                if token.type in (tokenize.OP, tokenize.NAME)
-            ]
-        except (tokenize.TokenError, IndentationError) as error:
-            raise ValueError(f"it has no tokens: {error}") from error
+        self.tokens = [
+            (self.starts[token.start[0] - 1] + token.start[1], token.string)
+            for token in tokenize.generate_tokens(io.StringIO(text, newline="").readline)
+            if token.type in (tokenize.OP, tokenize.NAME)
+        ]
 
     def place(self, line: int, column: int) -> int:
         """The character at a line (1-based) and a column in UTF-8 bytes, as the tree has them."""

@@ -202,6 +202,7 @@ class RustTests:
         if answer.get("stage") != "done":
             return self.unbuilt(answer, parts, compiling)
         report, ran = self.run(program)
+        _refuse_unstarted(ran)
         answered = read_report(report)
         category, reasons = concluded(answered, ran)
         return self.judged(category, reasons, answered, ran)
@@ -264,11 +265,7 @@ class RustTests:
 
     def unbuilt(self, answer: dict[str, Any], parts: Joined, outcome: sandbox.Outcome) -> Verdict:
         """What it means that there is no program: the candidate's fault, or nobody's that is known."""
-        if not outcome.started:
-            raise LakeError(
-                f"the sandbox cannot start: {outcome.stderr.strip() or 'no message'}",
-                "see docs/scoring.md for what it needs of the system",
-            )
+        _refuse_unstarted(outcome)
         errors = answer.get("errors") or []
         own = [one for one in errors if one["file"] == "candidate.rs"]
         first = next(iter(own or errors), {"code": "", "message": outcome.stderr.strip()[-300:] or "no message"})
@@ -312,6 +309,15 @@ class RustTests:
         }
         share = report.passed / total if total and report.complete else 0.0
         return Verdict(category, reasons, None if category == "needs_human_review" else share, figures)
+
+
+def _refuse_unstarted(outcome: sandbox.Outcome) -> None:
+    """Raises LakeError: a broken sandbox is no verdict."""
+    if not outcome.started:
+        raise LakeError(
+            f"the sandbox cannot start: {outcome.stderr.strip() or 'no message'}",
+            "see docs/scoring.md for what it needs of the system",
+        )
 
 
 def _whole(file: IO[bytes]) -> bytes:

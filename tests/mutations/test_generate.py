@@ -1,6 +1,7 @@
 """Faults that a project's tests find become evidence."""
 
 import json
+import os
 
 import pytest
 
@@ -125,12 +126,28 @@ def test_a_project_must_have_tests_that_pass(lake, project, tests, said):
     assert lake.read("evidence").num_rows == 0
 
 
-def test_what_is_no_python_text_is_left_out(project):
+def test_a_project_that_cannot_be_copied_is_refused(lake, project):
+    """It has what is no file, say."""
+    os.mkfifo(project / "pipe")
+    with pytest.raises(LakeError, match="cannot be copied"):
+        generate(lake, project, QUICK)
+
+
+def test_some_faults_can_always_be_tried():
+    """At least one at once, however small the machine; and what Python cannot parse is no fault."""
+    assert rooms._able() >= 1
+    assert rooms.is_program("x = 1\n")
+    assert not rooms.is_program("x = = 1\n")
+
+
+def test_what_is_no_python_text_is_left_out(project, monkeypatch):
     """And counted; tests are never changed."""
+    monkeypatch.setattr(rooms, "LONGEST", 10 * len(SOURCE))
+    (project / "shop" / "long.py").write_text(SOURCE * 11)
     (project / "shop" / "broken.py").write_text("def f(:\n")
     (project / "shop" / "latin.py").write_bytes("x = 'é'\n".encode("latin-1"))
     mutants, files, left_out = found_in(project, 0)
-    assert (files, left_out) == (4, 2)
+    assert (files, left_out) == (5, 3)
     assert {mutant.file for mutant in mutants} == {"shop/basket.py"}
 
 

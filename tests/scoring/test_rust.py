@@ -6,8 +6,10 @@ import re
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
+from ingest import sandbox
 from ingest.readers import humaneval_x
 from ingest.rows import Place
 from ingest.scorers import rust, rust_source
@@ -184,6 +186,53 @@ def test_tests_are_found_in_the_usual_shapes(scorer, tests, total):
     assert tried(scorer, "fn largest(xs: Vec<i32>) -> i32 { 0 }", tests=tests).category == "rejected"
 
 
+@pytest.mark.parametrize(
+    ("task", "category", "said"),
+    [
+        ({"starter_code": "", "entry_point": "largest_of"}, "rejected", "largest_of is not defined"),
+        ({"starter_code": "fn largest<T: Ord>(xs: Vec<T>) -> T {\n"}, "needs_human_review", "cannot be written down"),
+        ({"starter_code": "fn largest(self, xs: Vec<i32>) -> i32 {\n"}, "needs_human_review", "cannot be written down"),
+        ({"starter_code": "/* fn largest(xs: Vec<i64>) -> i64 { */\n", "entry_point": ""}, "accepted", "hold"),
+    ],
+)
+def test_what_is_asked_for_is_told_by_the_task(scorer, task, category, said):
+    """Its name and its type; a task that has neither gets what the tests call."""
+    verdict = tried(scorer, WHOLE, **task)
+    assert (verdict.category, said in verdict.reasons[0]) == (category, True), verdict
+
+
+def test_code_that_takes_too_long_to_compile_is_rejected(scorer, monkeypatch):
+    """The compiler has a limit of its own."""
+    monkeypatch.setattr(rust, "COMPILER", msgspec.structs.replace(rust.COMPILER, wall_seconds=0.01))
+    verdict = tried(scorer, WHOLE)
+    assert verdict.category == "rejected"
+    assert "being compiled" in verdict.reasons[0]
+
+
+def test_a_sandbox_that_cannot_start_is_an_error(scorer):
+    """A broken sandbox is no verdict."""
+    outcome = sandbox.run(sandbox.Program(argv=("true",), files={"no/folder": b""}))
+    judge = rust.RustTests(rust.compiler(), "", sandbox.Limits())
+    with pytest.raises(LakeError, match="cannot start"):
+        judge.unbuilt({}, rust.Joined(), outcome)
+
+
+def test_what_the_compiler_says_is_read(harness):
+    """Its errors with their code and place; its warnings and its last word are none, and what is no JSON is one."""
+    said = [
+        {"level": "error", "message": "mismatched", "code": {"code": "E0308"}, "spans": [PLACE]},
+        {"level": "warning", "message": "unused", "code": {"code": "unused"}, "spans": [PLACE]},
+        {"level": "error", "message": "aborting", "code": None, "spans": []},
+    ]
+    text = "\n".join([*map(json.dumps, said), "error: linker `cc` not found"]).encode()
+    first, second = harness("rust_build").errors(text)
+    assert first == {"code": "E0308", "message": "mismatched", "file": "candidate.rs", "line": 3}
+    assert "linker" in second["message"]
+
+
+PLACE = {"is_primary": True, "file_name": "candidate.rs", "line_start": 3}
+
+
 def test_a_helper_of_the_starter_is_not_the_candidates(scorer):
     """The tests check with the starter's own functions, whatever the candidate makes of them."""
     starter = "fn twice(n: i32) -> i32 { 2 * n }\n\nfn half(n: i32) -> i32 { todo!() }\n"
@@ -320,6 +369,15 @@ def test_the_type_of_a_function_is_read_from_its_text(text, pointer):
     """As a function pointer, or not at all; comments and literals say nothing."""
     (found,) = rust_source.functions(text)
     assert (found.name, found.pointer) == ("f", pointer)
+
+
+def test_comments_and_literals_are_blanked_out():
+    """Whatever is in them, nested or unfinished; each character keeps its place."""
+    text = """let s = "a{\\"b"; /* { /* } */ " */ let r = br#"{"}"#; // {\nlet c = '{'; let l: &'a str = x; /* {"""
+    plain = rust_source.masked(text)
+    assert len(plain) == len(text)
+    assert not set(plain) & set('{}"')
+    assert " ".join(plain.split()) == "let s = ; let r = ; let c = ; let l: &'a str = x;"
 
 
 def test_a_sample_of_humaneval_is_judged_right(scorer, public_data):
