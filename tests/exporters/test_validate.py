@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -633,3 +634,15 @@ def test_the_receipt_says_what_the_rows_should_be(filled, tmp_path):
     [path] = out.glob("data/train-*")
     path.write_text('{"text": "x"}\n' + path.read_text())
     assert ("prompt", "missing field") in {(one.field, one.problem) for one in validate(out).problems}
+
+
+def test_the_page_shows_a_row_of_every_shape(tmp_path):
+    """Each shape stands in the documentation with a row that is one, and is recognised as it."""
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
+    shown = re.findall(r"^### (\S+)\n\n```json\n(.*)\n```$", page, re.MULTILINE)
+    assert sorted(name for name, _ in shown) == sorted(SHAPES)
+    for name, row in shown:
+        report = validate(written(tmp_path / name, json.loads(row)), options=Options(shape=name))
+        assert report.ok, report.problems
+        if name != "trajectory":
+            assert validate(tmp_path / name).shape == name
