@@ -46,6 +46,7 @@ TRAIN, VALIDATION = "train", "validation"
 MEMORY_LIMIT = "1400MiB"
 
 _PAIRS = "pair_candidates"
+_GATES = "gate_faults"
 _PACKED = "packed"
 
 
@@ -429,12 +430,19 @@ class _Relations:
         self._snapshot = snapshot
         self._sql = sql
         self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)
+        if plan.options.policy.quality.gates and _GATES in sql:
+            self._work_out(_GATES)
         self.mixed: Mixed | None = None
         if plan.options.replay:
             self.mixed = mix(self._con, plan.dataset, plan.options.replay, plan.options.policy.replay)
 
     def close(self) -> None:
         self._con.close()
+
+    def _work_out(self, name: str) -> None:
+        """Put the rows of a relation that is asked more than once into a table of its name."""
+        self._con.execute(f"alter view {name} rename to asked_{name}")
+        self._con.execute(f"create table {name} as select * from asked_{name}")
 
     def standing(self) -> decontamination.Standing | None:
         """How the snapshot stands with the registered eval tasks. Raises Unchecked."""
@@ -474,8 +482,7 @@ class _Relations:
         """
         if rows.dataset.pairs and _PAIRS in self._sql:
             # Which pairs there are is asked for each range and twice for the accounts, so it is worked out once.
-            self._con.execute(f"alter view {_PAIRS} rename to asked_{_PAIRS}")
-            self._con.execute(f"create table {_PAIRS} as select * from asked_{_PAIRS}")
+            self._work_out(_PAIRS)
         ranges = self._ranges(rows.dataset.block_bytes)
         readers = (self._read(rows, after, upto) for after, upto in pairwise(ranges))
         first = next(readers)
