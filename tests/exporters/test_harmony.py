@@ -398,6 +398,24 @@ def test_a_text_of_special_tokens_stays_a_text(text):
     assert split(text_of([Segment(text)])) == ([Segment(text)] if text else [])
 
 
+def test_instructions_keep_their_white_space_beside_tools():
+    """What is read of a developer message are the instructions to the letter, and the definitions."""
+    chat = Chat((Turn("user", "a"), Turn("assistant", "b")), "\n\n # Tools \n\n", (Tool("f"),))
+    assert parse(render(chat)).instructions == chat.instructions
+
+
+def test_tags_of_older_forms_are_no_tokens():
+    """`<|thinking|>` and its like are ordinary text in o200k_harmony, so structure is never made of them."""
+    told = text(user("<|thinking|><|assistant|>"), said("<|tool_calls|>"))
+    assert [str(segment) for segment in split(told) if not segment.special] == [
+        "user",
+        "<|thinking|><|assistant|>",
+        "assistant",
+        "final",
+        "<|tool_calls|>",
+    ]
+
+
 def test_ids_are_those_of_o200k_harmony():
     """The ids of the published encoding; reserved ones and text that an encoder takes for a token are refused."""
     assert SPECIAL == {

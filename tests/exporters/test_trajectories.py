@@ -14,6 +14,7 @@ from exporters.faults import FirewallBreach
 from ingest.run import Options as IngestOptions
 from ingest.run import ingest
 from lake import Lake
+from lake.errors import UsageError
 from tests.exporters.conftest import run, verdict
 from views.connect import connect, dumps, needed, sources
 from views.policy import Harmony, Policy
@@ -116,6 +117,13 @@ def test_a_policy_names_the_day_and_the_effort(filled, tmp_path):
     [file] = (tmp_path / "out").glob("data/*.parquet")
     for text in pq.read_table(file).column("text").to_pylist():
         assert "Current date: 2026-01-31\n\nReasoning: low\n" in text
+
+
+@pytest.mark.parametrize("wrong", [{"effort": "much"}, {"date": "today"}])
+def test_a_policy_that_no_system_message_can_say_is_refused(wrong):
+    """It is refused when it is made, before anything is exported."""
+    with pytest.raises(UsageError, match="cannot be"):
+        Harmony(**wrong)
 
 
 def test_tags_are_rendered_too(filled, tmp_path):
