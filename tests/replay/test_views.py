@@ -13,7 +13,7 @@ from views import connect
 from views.connect import needed
 from views.policy import Replay
 
-ANY = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def asked(con, query):
