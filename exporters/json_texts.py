@@ -113,11 +113,10 @@ class _Elements:
                 if isinstance(error, RecursionError) or not self._more():
                     raise EOFError(f"element {number} is no JSON: {error}") from None
                 continue
-            # What ends with the chunk may go on in the next one.
-            if end < len(self._text) or not self._more():
-                text = self._text[self._at : end]
-                self._at = end
-                return text.encode()
+            # Only a number could go on in the next chunk, and a number is no row.
+            text = self._text[self._at : end]
+            self._at = end
+            return text.encode()
 
 
 def _elements(data: "io.BufferedReader[Any]") -> Iterator[tuple[int, bytes]]:

@@ -354,6 +354,14 @@ def test_more_shapes_are_known(tmp_path, shape, row):
             "the prompts differ: not turn 0 of 'chosen'",
         ),
         (
+            {
+                "chosen": [{"role": "system", "content": "be"}, *WHOLE["chosen"]],
+                "rejected": [{"role": "system", "content": "be"}, {**USER, "content": "other"}, ASSISTANT],
+            },
+            "rejected[1]",
+            "the prompts differ: not turn 1 of 'chosen'",
+        ),
+        (
             {**WHOLE, "rejected": [USER, ASSISTANT, {**USER, "content": "more"}, ASSISTANT]},
             "chosen",
             "has nothing after what both begin with",
