@@ -85,9 +85,17 @@ class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 TABLES = tuple(Quality().tables)
 
-_OPEN = "select cast(null as varchar) as event_id, cast(null as varchar) as errors where false"
+_NOTHING = "select cast(null as varchar) as {key}, cast(null as varchar) as errors where false"
+_BARRED = {
+    "gate_faults": "event_id",
+    "barred_tasks": "task_id",
+    "barred_prompts": "event_id",
+    "barred_sections": "section_id",
+}
 
 
 def as_they_stand(sql: Mapping[str, str], quality: Quality) -> dict[str, str]:
     """The relations, as the gates stand: with every gate open nothing is barred, and nobody has to work that out."""
-    return {**sql, "gate_faults": _OPEN} if not quality.gates and "gate_faults" in sql else dict(sql)
+    if quality.gates:
+        return dict(sql)
+    return {**sql, **{name: _NOTHING.format(key=key) for name, key in _BARRED.items() if name in sql}}

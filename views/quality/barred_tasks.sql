@@ -11,7 +11,6 @@ newest as (
 
 select
     task.task_id,
-    task.event_id,
     case when contaminated.event_id is not null then 'contaminated' else 'contamination_unchecked' end as errors
 from newest as task
 inner join quality_policy as rules on rules.contamination = (task.recency = 1)

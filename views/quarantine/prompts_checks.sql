@@ -27,9 +27,11 @@ select
         case
             when coalesce(member.source.file, '') = '' or coalesce(member.source.sha256, '') = ''
                 then 'missing_provenance'
-        end
+        end,
+        barred.errors
     ) as errors
 from pool_members as member
 cross join policy_choices as choice
 cross join unnamed
+left join barred_prompts as barred on member.event_id = barred.event_id
 where member.pool = choice.wanted_pool or (choice.wanted_pool is null and not contains(member.pool, '/'))

@@ -1,6 +1,6 @@
 -- One row per section that may be drawn, with the weight at which it is
 -- Under the scheme recency a section's own weight times 1 / (1 + its age in days), which stays at a hundredth after 99
--- days; under uniform 1. A section of weight 0 is never drawn, whatever the scheme.
+-- days; under uniform 1. A section of weight 0 is never drawn, whatever the scheme, nor one that a gate bars.
 with
 newest as (
     select coalesce(max(recorded_at), timestamptz '1970-01-01 00:00:00+00') as last_seen
@@ -28,4 +28,5 @@ select
 from replay_active as active
 cross join asked
 anti join replay_reserved on active.section_id = replay_reserved.section_id
+anti join barred_sections on active.section_id = barred_sections.section_id
 where active.weight > 0 and isfinite(active.weight) and (asked.auto_mined or not active.auto_mined)
