@@ -337,5 +337,8 @@ def test_a_build_that_was_cut_short_is_gone_on_with(lake, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         build(lake, plan(10))
     monkeypatch.setattr(Lake, "append", real)
-    made = build(lake, plan(10))
+    seen: list[int] = []
+    made = build(lake, plan(10), progress=lambda done, _: seen.append(done))
     assert len(members(lake, made.pool)) == 10
+    assert seen == sorted(seen)
+    assert seen[-1] <= 30
