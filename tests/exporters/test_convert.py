@@ -679,3 +679,17 @@ def test_the_library_makes_the_same_of_it(tmp_path, form, monkeypatch):
         theirs.to_parquet(str(tmp_path / "theirs.parquet"))
         other = pq.read_table(tmp_path / "theirs.parquet").select(list(rows[0]))
         assert pq.read_table(tmp_path / "ours_too.parquet").equals(other)
+
+
+@pytest.mark.parametrize("form", ["parquet", "hf"])
+def test_public_files_come_back_as_they_were(public_data, tmp_path, form):
+    """Real files, of lines and of arrays, plain and compressed, come back from columns row by row."""
+    sources = [path for path in sorted(public_data.rglob("*")) if path.name.endswith((".jsonl", ".jsonl.gz", ".json"))]
+    assert sources
+    for number, source in enumerate(sources):
+        there, back = tmp_path / f"{number}{'' if form == 'hf' else '.parquet'}", tmp_path / f"{number}.jsonl"
+        convert(source, tmp_path / f"{number}-plain.jsonl")
+        convert(source, there)
+        convert(there, back)
+        assert got(back) == got(tmp_path / f"{number}-plain.jsonl")
+        assert len(got(back)) > 10
