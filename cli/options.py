@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import Format
+from exporters.receipt import policy_of
 from lake.errors import UsageError
 from lake.reach import ENDPOINTS, option_named
 from views.policy import Policy
@@ -38,13 +39,21 @@ Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and write nothing.")]
 PolicyFile = Annotated[
     Path | None,
-    typer.Option("--policy", metavar="FILE", help="A JSON file with the parameters of the views.", show_default=False),
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="A JSON file with the parameters of the views, or an export's receipt.json.",
+        show_default=False,
+    ),
 ]
 
 
 def policy_in(file: Path | None) -> Policy:
-    """The policy in a file, or the default one. Raises UsageError."""
-    return Policy() if file is None else Policy.from_json(file.read_bytes())
+    """The policy in a file, or that of the receipt that the file is, or the default one. Raises UsageError."""
+    if file is None:
+        return Policy()
+    data = file.read_bytes()
+    return Policy.from_json(policy_of(data) or data)
 
 
 def moment(option: str, text: str | None) -> datetime | None:

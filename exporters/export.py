@@ -10,7 +10,6 @@ Not here: what a row may hold (`datasets`), how it is encoded (`formats`), and w
 
 import hashlib
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -625,24 +624,15 @@ def _off_balance(dataset: str, off: Iterable[tuple[int, int, int, int]]) -> OffB
 
 
 def _command(plan: _Plan, snapshot: str, rules: str) -> str:
-    """The command that makes the export again, as a user would type it."""
-    options, policy, default = plan.options, plan.options.policy, Policy()
-    words = [f"lake export {plan.dataset.name} FOLDER --at {snapshot} --views {rules} --format {options.format}"]
+    """The command that makes the export again, as a user would type it beside its folder."""
+    options = plan.options
+    words = [f"lake export {plan.dataset.name} OUT --at {snapshot} --views {rules} --format {options.format}"]
     words += [f"--shape {plan.shape}"] * (plan.shape != plan.dataset.offered[0])
     words += ["--no-provenance"] * (not options.provenance)
     words += [f"--val {options.val} --seed {options.seed}"] * bool(options.val)
     words += [f"--replay {options.replay}"] * bool(options.replay)
-    words += [f"--replay-seed {policy.replay.seed}"] * (policy.replay.seed != default.replay.seed)
-    words += [f"--replay-now {policy.replay.now.isoformat()}" for _ in [0] if policy.replay.now is not None]
     words += [] if options.packing is None else options.packing.words
-    words += ["--include-partial"] * policy.include_partial
-    words += ["--include-review"] * policy.include_review
-    words += ["--include-completions"] * policy.include_completions
-    words += [f"--gate {gate}" for gate in policy.quality.gates]
-    words += [f"--pairs-per-task {policy.pairs_per_task}"] * (policy.pairs_per_task != default.pairs_per_task)
-    words += [f"--partial-label {str(policy.partial_label).lower()}"] * (policy.partial_label is not None)
-    words += [] if policy.domain is None else [f"--domain {shlex.quote(policy.domain)}"]
-    words += [] if policy.pool is None else [f"--pool {shlex.quote(policy.pool)}"]
+    words += [f"--policy FOLDER/{receipt.NAME}"] * (options.policy != Policy())
     return " ".join(words)
 
 

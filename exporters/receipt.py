@@ -111,6 +111,19 @@ def read(folder: Path, called: str | None = None) -> Receipt:
         raise Damaged(f"{shown}: {error}", "export again under another name, and compare") from None
 
 
+def policy_of(data: bytes) -> bytes | None:
+    """The JSON of the policy that a receipt names; None if these bytes are no receipt."""
+    try:
+        return bytes(msgspec.json.decode(data, type=_OfReceipt).policy)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class _OfReceipt(msgspec.Struct):
+    receipt: int
+    policy: msgspec.Raw
+
+
 def lake_version() -> str:
     """The version of this software; '0' where it runs from a folder that was never installed."""
     try:

@@ -209,7 +209,7 @@ def test_a_policy_reaches_the_rows(filled, tmp_path):
     assert made["preference"].counts.exported == 2
     assert made["sft"].policy["include_partial"]
     card = (tmp_path / "out" / "sft" / "README.md").read_text()
-    assert "--include-partial --pairs-per-task 1" in card
+    assert "--policy FOLDER/receipt.json" in card
 
 
 def test_a_dry_run_writes_nothing(own, tmp_path):
