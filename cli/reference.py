@@ -37,6 +37,7 @@ FOLDERS = {
     "prompts": "Prompts: what a pool may take, and what it took",
     "datasets": "Datasets: one row a training example",
     "quarantine": "Quarantine: what was considered, and what was refused",
+    "quality": "Quality: what annotators found, and what the gates bar",
     "health": "Health",
     "history": "History: what `lake why` and `lake snapshot diff` ask",
 }

@@ -212,7 +212,7 @@ def test_the_commands_annotate_and_gate(judged: Lake, tmp_path: Path, capsys: py
     assert {(row["annotator"], row["found"], row["events"]) for row in json.loads(told.out)} == {
         ("contamination", "clean", 1),
         ("near-duplicate", "kept", 1),
-        ("pii", "none", 2),
+        ("pii", "none", 1),
         ("language", "en", 1),
     }
     assert "contamination version 1 against eval tasks" in told.err

@@ -29,6 +29,8 @@ with_library = pytest.mark.skipif(find_spec("datasets") is None, reason="compare
             ["--without-trl"],
             ["exporters.packing", "greedy, in order", "fill: 0.99", "kept: 1 ×, bar: at least 1 ×, met"],
         ),
+        ("replay", [], ["lake replay sample", "decoding every section", "bar: at most 1 ×"]),
+        ("near_duplicates", ["--few", "50"], ["near duplicates among 400 texts", "ours", "rows/s"]),
         ("export", [], ["export sft", "export rag", "export preference", "bar: at most 1.2 ×", "bar: at least 10 ×"]),
     ],
 )

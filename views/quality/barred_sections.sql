@@ -1,5 +1,5 @@
--- One row per section of past training that the gate against contamination bars: one that overlaps an eval task, or that
--- nobody compared
+-- One row per section of past training that the gate against contamination bars: it overlaps an eval task, or nobody
+-- compared it
 select
     section.section_id,
     case
