@@ -147,7 +147,19 @@ def test_recency_fades_to_a_hundredth(opened, sighted):
 
 
 LINES = st.sampled_from(
-    ["### Q", "### Q !probe", "### A", " ### Prompt\t", "### Chosen", "### Rejected", "", "a", " b "]
+    [
+        "### Q",
+        "### Q !probe",
+        "### A !probe",
+        "### Q  !probe ",
+        "### A",
+        " ### Prompt\t",
+        "### Chosen",
+        "### Rejected",
+        "",
+        "a",
+        " b ",
+    ]
 )
 
 

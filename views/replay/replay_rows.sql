@@ -16,36 +16,46 @@ plain as (
         section_id,
         section_type,
         replace(replace(ltrim(content, chr(65279)), chr(13) || chr(10), chr(10)), chr(13), chr(10)) as content,
-        section_type <> 'prose' and regexp_matches(content, '^[\x{feff}\s]*\{') as is_json
+        section_type <> 'prose' and strip(ltrim(content, chr(65279))) like '{%' as is_json
     from contents
+),
+
+-- Every line gets a line feed of its own on both sides, so that headers on lines that follow each other are both found.
+lined as (
+    select
+        section_id,
+        section_type,
+        chr(10) || replace(content, chr(10), chr(10) || chr(10)) || chr(10) as content
+    from plain
+    where section_type <> 'prose' and not is_json
 ),
 
 split_up as (
     select
         section_id,
         section_type,
-        regexp_extract_all(
-            content,
-            '(?m)^ {0,3}### (Q|A|Prompt|Chosen|Rejected)(?:[ \t]+!probe)?[ \t]*$',
-            1
+        list_transform(
+            regexp_extract_all(
+                content, '\n {0,3}### (Q|Q[ \t]+!probe|A|Prompt|Chosen|Rejected)[ \t]*\n', 1
+            ),
+            lambda header: regexp_replace(header, '[ \t]+!probe', '')
         ) as headers,
-        regexp_split_to_array(
-            content,
-            '(?m)^ {0,3}### (?:Q|A|Prompt|Chosen|Rejected)(?:[ \t]+!probe)?[ \t]*$'
+        list_transform(
+            regexp_split_to_array(content, '\n {0,3}### (Q|Q[ \t]+!probe|A|Prompt|Chosen|Rejected)[ \t]*\n'),
+            lambda body: strip(replace(body, chr(10) || chr(10), chr(10)))
         ) as bodies
-    from plain
-    where section_type <> 'prose' and not is_json
+    from lined
 ),
 
 sound as (
     select
         section_id,
         section_type,
-        list_transform(list_slice(bodies, 2, len(bodies)), lambda body: strip(body)) as bodies,
+        list_slice(bodies, 2, len(bodies)) as bodies,
         case section_type when 'instruction' then 2 else 3 end as width
     from split_up
     where
-        strip(list_first(bodies)) = ''
+        list_first(bodies) = ''
         and regexp_full_match(
             array_to_string(headers, ' ') || ' ',
             case section_type when 'instruction' then '(Q A )+' else '(Prompt Chosen Rejected )+' end
