@@ -166,6 +166,13 @@ REFUSED = [
     ("rag", run(), [score("r1", "rejected")], Policy(include_review=True), ["unsafe_rag_category"]),
     ("preference", run(), [score("r1", "needs_human_review")], Policy(include_review=True), ["category_disallowed"]),
     ("preference", run(text=""), [score("r1", "rejected")], Policy(), ["empty_content"]),
+    ("kto", run(), [score("r1", "needs_human_review")], Policy(include_review=True), ["needs_review"]),
+    ("kto", run(), [score("r1", "partially_accepted")], Policy(include_partial=True), ["partially_accepted"]),
+    ("kto", run(), [score("r1", "partially_accepted")], Policy(partial_label=False), []),
+    ("kto", run(role="verifier"), [], Policy(), ["no_verdict", "category_disallowed"]),
+    ("domain", run(), [score()], Policy(), ["no_domain"]),
+    ("domain", run(stream="law"), [score()], Policy(domain="code"), ["other_domain"]),
+    ("domain", run(stream="law"), [score("r1", "rejected")], Policy(domain="law"), ["unsafe_domain_category"]),
 ]
 
 
@@ -183,12 +190,14 @@ def test_a_score_without_evidence_is_quarantined_for_every_dataset(tmp_path):
     found = told(
         tmp_path, "select dataset, reason, record_type, record_id from quarantine order by all", scores=[score("x")]
     )
-    assert found == [(name, "missing_source_run_id", "run", "x") for name in ("preference", "rag", "sft")]
+    assert {row[1:] for row in found} == {("missing_source_run_id", "run", "x")}
+    assert {dataset for dataset, *_ in found} >= {"domain", "kto", "preference", "rag", "sft"}
 
 
 def test_a_run_told_twice_is_exported_once(tmp_path):
     """The newest evidence of a run counts; the other is a duplicate to every dataset."""
-    query = "select response, (select count(*) from quarantine where reason = 'duplicate_id') from sft"
+    refused = "from quarantine where reason = 'duplicate_id' and dataset in ('preference', 'rag', 'sft')"
+    query = f"select response, (select count(*) {refused}) from sft"
     evidence = [run(text="first", recorded_at=at(1)), run(text="second", recorded_at=at(2))]
     assert told(tmp_path, query, evidence=evidence, scores=[score()]) == [("second", 3)]
 
