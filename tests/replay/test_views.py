@@ -66,6 +66,8 @@ def test_no_more_is_evicted_than_it_takes(opened, sighted):
     assert evicted(opened(rows, "replay_sections", max_bytes=200)) == set()
     assert evicted(opened(rows, "replay_sections", max_bytes=199)) == {"b" * 100}
     assert evicted(opened(rows, "replay_sections", max_bytes=99)) == {"a" * 100, "b" * 100}
+    at_once = sorted((sighted(text * 10) for text in "abc"), key=lambda row: row["section_id"])
+    assert evicted(opened(at_once, "replay_sections", max_bytes=20)) == {at_once[0]["content"]}
 
 
 def test_what_is_protected_stays_over_any_budget(opened, sighted):
