@@ -36,6 +36,7 @@ FOLDERS = {
     "state": "State: what follows from them",
     "prompts": "Prompts: what a pool may take, and what it took",
     "datasets": "Datasets: one row a training example",
+    "replay": "Replay: what models were trained on, and what may be drawn of it",
     "quarantine": "Quarantine: what was considered, and what was refused",
     "quality": "Quality: what annotators found, and what the gates bar",
     "health": "Health",
