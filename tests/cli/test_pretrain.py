@@ -34,7 +34,7 @@ def test_packed_rows_are_written_and_made_again(run, documents):
     card = (documents / "out/README.md").read_text()
     [command] = re.findall(r"^lake (export pretrain .*)$", card, re.MULTILINE)
     (documents / "model/tokenizer.json").unlink()
-    words = [str(documents / "again") if word == "FOLDER" else word for word in shlex.split(command)]
+    words = [str(documents / "again") if word == "OUT" else word for word in shlex.split(command)]
     ran = run(*words)
     assert ran.code == 0, ran.err
     files = {

@@ -171,7 +171,7 @@ def test_a_policy_lets_more_in(lake, tmp_path):
     assert rows["good-run"]["text"] == "an accepted answer"
     assert made.counts.reasons["unsafe_pretrain_category"] == 2
     assert made.counts.reasons["category_disallowed"] == 1
-    assert "--include-completions" in (tmp_path / "out" / "README.md").read_text()
+    assert "- include_completions: yes" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("length", [64, 128])
