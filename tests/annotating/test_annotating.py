@@ -203,6 +203,23 @@ def test_processes_at_once_tell_nothing_twice(lake: Lake, tell: Tell) -> None:
     assert {row["label"] for row in made.values()} <= kept | {None}
 
 
+def test_who_comes_second_looks_again(lake: Lake, tell: Tell) -> None:
+    """A run whose place another process has taken starts over with what is left then, and tells nothing twice."""
+    tell("evidence", run(1), run(2))
+    others = [annotate]
+
+    class Late(Length):
+        def over(self, known: Iterable[Target]) -> Look:
+            """Let another one come first, once."""
+            if others:
+                others.pop()(lake, Length())
+            return super().over(known)
+
+    summary = annotate(lake, Late())
+    assert (summary.considered, summary.added) == (0, 0)
+    assert set(findings(lake, "length")) == {"r1", "r2"}
+
+
 def test_a_killed_run_goes_on_where_it_was(lake: Lake, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was committed before an interruption is neither lost nor told again."""
     tell("evidence", *(run(number) for number in range(10)))
