@@ -22,9 +22,23 @@ from views import engine
 from views.connect import Pinned, define
 from views.policy import Policy
 
-DATASETS = ("sft", "rag", "preference", "pretrain", "kto", "domain", "mutations", "grpo", "eval")
+# All but `prompts`, whose rows are no runs and no tasks.
+DATASETS = (
+    "sft",
+    "rag",
+    "preference",
+    "kto",
+    "domain",
+    "ipo",
+    "pretrain",
+    "trajectories",
+    "mutations",
+    "grpo",
+    "eval",
+)
 
-_EXPORTED = re.compile(r"(?:sft|rag|pretrain|kto|domain|mutations)-([0-9a-f]{16})")
+_EXPORTED = re.compile(r"(?:sft|rag|kto|domain|pretrain|trajectories|mutations)-([0-9a-f]{16})")
+_EXPORTED_TASK = re.compile(r"(?:grpo|eval)-([0-9a-f]{16})")
 _PAIR = re.compile(r"pref-[0-9a-f]{16}")
 # What of a run's life comes before its pairs.
 _BEFORE_PAIRS = ("evidence", "score", "task", "retraction", "superseded", "verdict")
@@ -127,7 +141,9 @@ def _run(con: duckdb.DuckDBPyConnection, ref: str) -> list[tuple[Any, ...]]:
 
 
 def _task(con: duckdb.DuckDBPyConnection, ref: str) -> list[tuple[Any, ...]]:
-    for (task_id,) in _rows(con, "named_task", ref=ref):
+    exported = _EXPORTED_TASK.fullmatch(ref)
+    named = _rows(con, "named_task", ref=ref) or (exported and _rows(con, "exported_task", digits=exported[1]))
+    for (task_id,) in named or ():
         return _rows(con, "task_steps", task_id=task_id)
     return []
 

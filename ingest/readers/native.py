@@ -1,8 +1,9 @@
 """The lake's own rows: the kind's columns by name.
 
 `run_id`, `task_id` and `text` are enough for evidence, `text` for a prompt, `section_type` and `content` for a section
-of past training; the ids of these two are functions of what they say. What is missing takes its default (`checks.DEFAULTS`) or stays unknown; nothing is invented, least of all a time.
-`schema_version`, if given, must be one that this version knows.
+of past training; the ids of these two are functions of what they say. What is missing takes its default
+(`checks.DEFAULTS`) or stays unknown; nothing is invented, least of all a time. `schema_version`, if given, must be one
+that this version knows.
 """
 
 import json

@@ -10,6 +10,7 @@ from exporters.datasets import DATASETS, dataset_named, rag, sft
 from exporters.faults import ROLES, FirewallBreach, check, conversation_fault, repeated_ids
 from lake.errors import UsageError
 from lake.events import CATEGORIES
+from views import lineage
 from views.policy import Policy
 
 SHA = "0" * 64
@@ -219,6 +220,11 @@ def test_shapes_are_named_or_refused():
         DATASETS["rag"].shape_named("plain")
     with pytest.raises(UsageError, match="no dataset named 'none'"):
         dataset_named("none")
+
+
+def test_what_changed_can_be_asked_of_every_dataset():
+    """The lives and differences that are told know each dataset but that of prompts, which are no runs and no tasks."""
+    assert set(lineage.DATASETS) == DATASETS.keys() - {"prompts"}
 
 
 def test_repeated_ids_are_counted():

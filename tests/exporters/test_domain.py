@@ -39,7 +39,7 @@ def placed(tmp_path_factory):
 
 
 def test_a_run_is_of_the_domain_that_it_says_or_its_stream_or_its_task(placed, tmp_path):
-    """What it says itself counts before its stream, and that before its task; without any it is in quarantine."""
+    """What it says itself counts before its stream, and that before its task; without any it is not considered."""
     made = export(placed, "domain", tmp_path / "domain")
     assert {run_id: row["domain"] for run_id, row in rows(tmp_path / "domain").items()} == {
         "said": "law",
@@ -48,7 +48,7 @@ def test_a_run_is_of_the_domain_that_it_says_or_its_stream_or_its_task(placed, t
         "blank": "maths",
         "page": "law",
     }
-    assert made.counts.reasons == {"no_domain": 1, "unsafe_domain_category": 1}
+    assert made.counts.reasons == {"unsafe_domain_category": 1}
     found = rows(tmp_path / "domain")["said"]["messages"]
     assert found == [{"role": "user", "content": "Do t1."}, {"role": "assistant", "content": "by itself"}]
 
@@ -56,7 +56,7 @@ def test_a_run_is_of_the_domain_that_it_says_or_its_stream_or_its_task(placed, t
 def test_one_domain_can_be_asked_for(placed, tmp_path):
     """The others are in quarantine, with a reason of their own; the export is rebuilt as it was."""
     made = export(placed, "domain", tmp_path / "law", Options(policy=Policy(domain="law"), shape="text"))
-    assert made.counts.reasons == {"no_domain": 1, "other_domain": 3, "unsafe_domain_category": 1}
+    assert made.counts.reasons == {"other_domain": 3, "unsafe_domain_category": 1}
     assert {run_id: row["text"] for run_id, row in rows(tmp_path / "law").items()} == {
         "said": "Do t1.\n\nby itself",
         "page": "A text by itself.",

@@ -267,7 +267,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(filled, tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "options"),
     [
-        ("kto", Options()),
+        ("none", Options()),
         ("sft", Options(shape="round")),
         ("rag", Options(shape="plain")),
         ("sft", Options(format="csv")),

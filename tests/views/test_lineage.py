@@ -51,7 +51,7 @@ def test_the_life_of_a_run_is_told_in_order(story):
     steps = why(connect(story.lake.pin(), threads=1), "r1")
     told = ["task", "evidence", "score", "verdict", "sft", "rag", "preference", "pair"]
     assert [what for what in whats(steps) if what in told] == told
-    assert {"kto", "domain"} <= set(whats(steps))
+    assert "kto" in whats(steps)
     assert [step.step for step in steps] == list(range(1, len(steps) + 1))
     assert (steps[1].source_file, steps[1].source_line, steps[1].recorded_at) == ("runs.jsonl", 1, world.at(1))
     assert "r2" in steps[-1].detail
@@ -68,7 +68,9 @@ def test_every_name_of_a_thing_leads_to_it(story):
         assert why(con, ref) == told
     (task_event,) = con.execute("select event_id from tasks").fetchone()
     assert why(con, task_event) == why(con, "t1")
-    assert whats(why(con, "t1")) == ["task", "runs", "runs", "pair"]
+    assert whats(why(con, "t1")) == ["task", "runs", "runs", "pair", "grpo"]
+    (exported,) = con.execute("select id from grpo").fetchone()
+    assert why(con, exported) == why(con, "t1")
 
 
 def test_a_pair_is_explained_by_both_of_its_runs(story):
@@ -123,11 +125,12 @@ def test_a_changed_verdict_moves_the_row_and_is_named(story):
         ("sft", "left", "r1"),
         ("rag", "left", "r1"),
         ("preference", "left", "r1"),
+        ("kto", "changed", "r1"),
     }
     assert {(change.cause, change.event_id) for change in changes} == {("score", story.newest("scores"))}
     assert {change.source_file for change in changes} == {"scores.jsonl"}
     assert list(diff(before, before)) == list(diff(after, after)) == []
-    assert {change.change for change in diff(after, before)} == {"entered"}
+    assert {change.change for change in diff(after, before, "sft")} == {"entered"}
 
 
 CAUSES = [

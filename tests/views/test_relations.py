@@ -170,7 +170,6 @@ REFUSED = [
     ("kto", run(), [score("r1", "partially_accepted")], Policy(include_partial=True), ["partially_accepted"]),
     ("kto", run(), [score("r1", "partially_accepted")], Policy(partial_label=False), []),
     ("kto", run(role="verifier"), [], Policy(), ["no_verdict", "category_disallowed"]),
-    ("domain", run(), [score()], Policy(), ["no_domain"]),
     ("domain", run(stream="law"), [score()], Policy(domain="code"), ["other_domain"]),
     ("domain", run(stream="law"), [score("r1", "rejected")], Policy(domain="law"), ["unsafe_domain_category"]),
 ]
@@ -246,7 +245,7 @@ def test_no_run_is_paired_with_itself(tmp_path):
     pinned = world.make(tmp_path, evidence=[run()], scores=[score(), score("r1", "rejected", scorer="other")])
     con = connect(pinned, sql=doubled, threads=1)
     assert con.execute("select count(*) from preference").fetchone() == (0,)
-    found = con.execute("select errors from quarantine where record_type = 'pair'").fetchall()
+    found = con.execute("select errors from quarantine where dataset = 'preference'").fetchall()
     assert found == [(["self_pairing", "invalid_preference_pairing"],)]
 
 

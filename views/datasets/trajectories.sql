@@ -1,6 +1,6 @@
 -- One row per run of an agent that may be imitated: its conversation with tool calls and thinking, as it was
 select
-    concat('trajectory-', substr(sha256(run_id), 1, 16)) as id,
+    concat('trajectories-', substr(sha256(run_id), 1, 16)) as id,
     coalesce(own_prompt, task_line) as instruction,
     messages,
     tools,

@@ -81,3 +81,23 @@ select
     task_id,
     concat_ws(' ', event_id, md5(prompt), md5(tests), md5(answer)) as fingerprint
 from eval
+union all
+select
+    'trajectories' as dataset,
+    id,
+    source_run_id as run_id,
+    null as rejected_run_id,
+    task_id,
+    concat_ws(' ', event_id, score_event_id, category, md5(messages), md5(tools)) as fingerprint
+from trajectories
+union all
+select
+    'ipo' as dataset,
+    id,
+    chosen_run_id as run_id,
+    rejected_run_id,
+    task_id,
+    concat_ws(
+        ' ', chosen_event_id, rejected_event_id, md5(prompt), md5(chosen), md5(rejected), cast(margin as varchar)
+    ) as fingerprint
+from ipo

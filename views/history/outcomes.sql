@@ -27,6 +27,7 @@ select
         else concat('exported as ', dataset, '-', substr(sha256(run_id), 1, 16))
     end as detail
 from dataset_checks
+where record_type in ('event', 'run')
 union all
 select
     6 as stage,

@@ -1,5 +1,6 @@
 -- One row per record that domain considers, with its domain and its errors: reasons in the order in which they count,
--- joined by commas; '' is none. A record is of the domain that it says, or of its stream, or of its task's domain.
+-- joined by commas; '' is none. A record is of the domain that it says, or of its stream, or of its task's domain; one
+-- without any is not considered.
 with
 categories as (
     select category
@@ -30,10 +31,10 @@ select
         case when allowed.category is null then 'unsafe_domain_category' end,
         case when placed.role not in ('executor', 'applier', 'reviewer') then 'category_disallowed' end,
         case
-            when placed.of_domain is null then 'no_domain'
             when choice.wanted_domain is not null and placed.of_domain <> choice.wanted_domain then 'other_domain'
         end
     ) as errors
 from placed
 cross join policy_choices as choice
 left join categories as allowed on placed.category = allowed.category
+where placed.of_domain is not null

@@ -44,6 +44,19 @@ steps as (
         null as recorded_at
     from unpaired_tasks
     where task_id = getvariable('task_id')
+    union all
+    select
+        4 as stage,
+        dataset as what,
+        case
+            when errors <> '' then concat('quarantined: ', replace(errors, ',', ', '))
+            else concat('exported as ', dataset, '-', substr(sha256(task_id), 1, 16))
+        end as detail,
+        event_id,
+        source,
+        recorded_at
+    from dataset_checks
+    where record_type = 'task' and task_id = getvariable('task_id')
 )
 
 select
