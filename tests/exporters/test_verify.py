@@ -98,6 +98,25 @@ def test_forged_counts_are_found(filled, copy):
     assert verify(filled, copy).differing == ("receipt.json",)
 
 
+def test_what_an_older_version_told_must_hold(filled, copy):
+    """A receipt of an older format tells less, and its card reads otherwise; what it tells must be as it was."""
+    path = copy / "receipt.json"
+    said = json.loads(path.read_bytes())
+    card = b"as cards were then\n"
+    (copy / "README.md").write_bytes(card)
+    [place] = [file for file in said["files"] if file["path"] == "README.md"]
+    place |= {"bytes": len(card), "sha256": hashlib.sha256(card).hexdigest()}
+    older = {name: said[name] for name in said if name not in {"val", "seed", "packing", "replay", "decontamination"}}
+    older["receipt"] = 1
+    older["policy"] = {"include_partial": False, "pairs_per_task": 5}
+    path.write_text(json.dumps(older))
+    assert verify(filled, copy).ok
+    path.write_text(json.dumps({**older, "counts": {**older["counts"], "quarantined": 0}}))
+    assert verify(filled, copy).differing == ("receipt.json",)
+    path.write_text(json.dumps({**older, "receipt": said["receipt"]}))
+    assert verify(filled, copy).differing == ("README.md", "receipt.json")
+
+
 def test_other_versions_are_told(filled, copy):
     """A library that was another then is named, with both versions: it may explain other bytes."""
     said = json.loads((copy / "receipt.json").read_bytes())
