@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -318,7 +318,7 @@ def chain(store: Store, kind: Kind) -> Iterator[Link]:
     versions = [int(match[1]) for name in store.names(folder) if (match := COMMIT.fullmatch(name))]
     previous: str | None = None
     history = History()
-    for version in _with_gaps(sorted(versions)):
+    for version in _with_gaps(sorted(versions), lambda number: store.exists(commit_name(kind, number))):
         name = commit_name(kind, version)
         try:
             data = store.read(name)
@@ -359,10 +359,14 @@ def _is_line(line: bytes) -> bool:
     return True
 
 
-def _with_gaps(versions: Sequence[int]) -> Iterator[int]:
+def _with_gaps(versions: Sequence[int], there: Callable[[int], bool]) -> Iterator[int]:
     """The versions, and the first and last of those that are missing between them: a name may say any number."""
     expected = 0
     for version in versions or (0,):
+        # Commits that land while a large folder is read may not show there although a later one does.
+        while expected < version and there(expected):
+            yield expected
+            expected += 1
         if version > expected:
             yield from sorted({expected, version - 1})
         yield version

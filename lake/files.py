@@ -229,15 +229,16 @@ class Folder(Store):
     def entries(self, folder: str) -> Iterator[Entry]:
         """As any store; folders in the folder are passed over."""
         path = self.url(folder)
-        found = []
+        # By name: a file system may tell of an entry twice where others come while the folder is read.
+        found: dict[str, Entry] = {}
         with contextlib.suppress(FileNotFoundError), _disk(path), os.scandir(path) as entries:
             for entry in entries:
                 # Scratch files come and go while the folder is read.
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file(follow_symlinks=False):
                         about = entry.stat(follow_symlinks=False)
-                        found.append(Entry(entry.name, about.st_size, about.st_mtime))
-        yield from sorted(found, key=lambda entry: entry.name)
+                        found[entry.name] = Entry(entry.name, about.st_size, about.st_mtime)
+        yield from (found[name] for name in sorted(found))
 
     def after(self, folder: str, name: str) -> list[str]:
         """As any store, without a look at any of the files; folders are among them."""

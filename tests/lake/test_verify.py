@@ -1,5 +1,6 @@
 """Verify: whatever is not as it was written is found, by a code, with what it touches; nothing else is."""
 
+import contextlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake import Lake
-from lake.commits import DataFile, commit_name, digest, seal, torn
+from lake.commits import COMMIT, DataFile, chain, commit_name, digest, seal, torn
 from lake.datafiles import encode, write
 from lake.errors import Damaged, LakeError
 from lake.events import KINDS, to_table, with_ids
@@ -603,3 +604,41 @@ def test_a_checkpoint_that_is_made_meanwhile_is_nothing_strange(told):
     store = Summing(told.uri)
     findings = examine(store, {name: Log(store, kind) for name, kind in KINDS.items()}).findings
     assert [one for one in findings if one.is_fault] == []
+
+
+class Lagging(Folder):
+    """A folder whose listing lacks some commits that landed while it was read, and shows a later one."""
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        found = list(super().entries(folder))
+        commits = [entry.name for entry in found if COMMIT.fullmatch(entry.name)]
+        return iter([entry for entry in found if entry.name not in commits[-5:-1]])
+
+
+def test_commits_that_a_listing_lacks_are_looked_up(told):
+    """What a large folder does not show, because it landed meanwhile, is no gap; what is not there is one."""
+    assert len(list(chain(told.store, KINDS["evidence"]))) > 5
+    links = list(chain(Lagging(told.uri), KINDS["evidence"]))
+    assert [(link.version, link.sha256, link.problems) for link in links] == [
+        (link.version, link.sha256, link.problems) for link in chain(told.store, KINDS["evidence"])
+    ]
+    assert all(not link.problems for link in links)
+    commit(told, links[-3].version).unlink()
+    assert [link.version for link in chain(Lagging(told.uri), KINDS["evidence"]) if link.problems] == [
+        links[-3].version
+    ]
+
+
+def test_an_entry_that_a_folder_shows_twice_is_one(told, monkeypatch):
+    """A file system may tell of a file twice where others come meanwhile; the lake sees it once."""
+    before = list(told.store.entries("tables/evidence/_delta_log"))
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def twice(path):
+        with scandir(path) as entries:
+            yield [entry for entry in entries for _ in range(2)]
+
+    monkeypatch.setattr("lake.files.os.scandir", twice)
+    assert list(told.store.entries("tables/evidence/_delta_log")) == before
+    assert list(told.verify()) == []
