@@ -37,7 +37,9 @@ def annotate(
     dry_run: DryRun = False,
     form: Form = Format.table,
 ) -> None:
-    """Look at the events that this annotator has not looked at yet, and record what is found.
+    """Find copies, leaked tests, personal data and languages in evidence.
+
+    Each event is looked at once by each version of an annotator, and what is found is recorded.
 
     Nothing is barred from training by that alone: an export's gates are shut with --gate or in a policy.
 

@@ -58,7 +58,9 @@ def mutate(
     dry_run: DryRun = False,
     form: Form = Format.table,
 ) -> None:
-    """Make faults in Python projects and keep those that their tests find.
+    """Make faults in Python projects that their own tests find.
+
+    Those that the tests miss are counted and left out.
 
     Each fault is one small change: another operator or constant, a range one shorter, a lost return value, a removed
     statement, two arguments swapped. The tests run in the sandbox on a copy. A fault that they fail on (caught), or
