@@ -185,7 +185,7 @@ def test_what_came_after_the_comparison_is_barred(judged: Lake, tmp_path: Path) 
     assert (made.decontamination.compared, made.decontamination.evidence) == (1, 2)
     card = (tmp_path / "sft" / "README.md").read_text("utf-8")
     assert "1 of 2 evidence events were compared with the 1 registered eval tasks" in card
-    assert "--gate contamination" in card
+    assert "--policy FOLDER/receipt.json" in card
     assert verify(judged, tmp_path / "sft").ok
 
 

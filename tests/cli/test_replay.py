@@ -104,7 +104,7 @@ def test_what_was_exported_and_a_corpus_are_added(run, notes, tmp_path):
     made = run("export", "sft", tmp_path / "out", "--replay", "0.5", "--replay-seed", "2", "--replay-now", "2026-03-01")
     assert made.code == 0
     assert "replayed rows" in made.err
-    assert "--replay 0.5 --replay-seed 2 --replay-now 2026-03-01" in (tmp_path / "out" / "README.md").read_text()
+    assert "--replay 0.5 --policy FOLDER/receipt.json" in (tmp_path / "out" / "README.md").read_text()
     assert run("export", "--verify", tmp_path / "out").code == 0
     added = run("replay", "add", "--export", tmp_path / "out", "--run", "r2", "--format", "jsonl")
     assert json.loads(added.out)["added"] >= 1

@@ -61,7 +61,7 @@ def test_one_domain_can_be_asked_for(placed, tmp_path):
         "said": "Do t1.\n\nby itself",
         "page": "A text by itself.",
     }
-    assert "--domain law" in (tmp_path / "law" / "README.md").read_text()
+    assert "--policy FOLDER/receipt.json" in (tmp_path / "law" / "README.md").read_text()
     assert verify(placed, tmp_path / "law").ok
 
 

@@ -71,7 +71,7 @@ def test_a_policy_labels_what_is_partially_accepted(filled, tmp_path, label):
     made = export(filled, "kto", tmp_path / "kto", Options(policy=Policy(partial_label=label)))
     assert rows(tmp_path / "kto")["half-1"]["label"] is label
     assert "partially_accepted" not in made.counts.reasons
-    assert f"--partial-label {str(label).lower()}" in (tmp_path / "kto" / "README.md").read_text()
+    assert "--policy FOLDER/receipt.json" in (tmp_path / "kto" / "README.md").read_text()
 
 
 def test_the_same_bytes_again(filled, exported):

@@ -72,7 +72,7 @@ def test_of_several_pools_one_must_be_named(lake, pool, tmp_path):
     assert made.counts.reasons == {"pool_not_named": 10}
     made = export(lake, "prompts", tmp_path / "one", Options(policy=Policy(pool=other.pool)))
     assert (made.counts.considered, made.counts.exported) == (4, 4)
-    assert f"--pool {other.pool}" in (tmp_path / "one" / "README.md").read_text()
+    assert "--policy FOLDER/receipt.json" in (tmp_path / "one" / "README.md").read_text()
 
 
 def test_a_withdrawn_prompt_is_in_quarantine(lake, pool, tmp_path):
