@@ -180,7 +180,7 @@ def _verify(lake: Lake, folder: Path, called: str, progress: Progress | None) ->
     rebuilt = {file.path: file for file in again.files}
     differing = {path for path in named.keys() | rebuilt.keys() if named.get(path) != rebuilt.get(path)}
     told = msgspec.json.decode((folder / receipt.NAME).read_bytes())
-    found = msgspec.to_builtins(again)
+    found = msgspec.json.decode(receipt.encode(again))
     if said.receipt < RECEIPT_FORMAT:
         # An older version told less, and its card was another one; what it did tell must hold.
         differing.discard(card.NAME)
