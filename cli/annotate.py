@@ -37,7 +37,7 @@ def annotate(
     dry_run: DryRun = False,
     form: Form = Format.table,
 ) -> None:
-    """Find copies, leaked tests, personal data and languages in evidence.
+    """Find copies, leaked tests, personal data and languages.
 
     Each event is looked at once by each version of an annotator, and what is found is recorded.
 
