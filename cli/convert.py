@@ -44,7 +44,7 @@ def convert(
         typer.Option("--split", metavar="NAME", help="Only this split. [default: all]", show_default=False),
     ] = None,
 ) -> None:
-    """Write training rows in another format or shape, losing nothing.
+    """Write training rows in another format or shape, none lost.
 
     Reads and writes JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), JSON, CSV, Parquet, Arrow, and datasets of Hugging
     Face's on disk; reads .npy too. Order, types, missing values and unknown columns stay. What the other format cannot

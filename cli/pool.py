@@ -37,7 +37,9 @@ def init(
 
 @app.command()
 def check(config: Config, form: Form = Format.table) -> None:
-    """Look a configuration over and print the quota of each domain. Needs no lake.
+    """Check a configuration and print the quota of each domain.
+
+    Needs no lake.
 
     Example: lake pool check pool.toml
     """
@@ -75,7 +77,7 @@ def build(
     dry_run: DryRun = False,
     form: Form = Format.table,
 ) -> None:
-    """Fill a pool with the lake's prompts and name the snapshot that has it.
+    """Fill a pool with the lake's prompts; name the snapshot with it.
 
     The same configuration over the same prompts is the same pool. Refused, unless --allow-short, where a domain has
     fewer prompts than its quota; what was passed over is printed either way, with its reasons.
@@ -108,7 +110,7 @@ def show_(
     lake: LakeUri = HERE,
     form: Form = Format.table,
 ) -> None:
-    """List the pools that were built, or show what became of each domain of one.
+    """List the pools, or what became of each domain of one.
 
     Example: lake pool show rollouts-1
     """

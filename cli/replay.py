@@ -137,7 +137,7 @@ def list_(
     policy: PolicyFile = None,
     form: Form = Format.table,
 ) -> None:
-    """List the sections, the last seen first, and what becomes of each.
+    """List the sections, last seen first, and what becomes of each.
 
     active: may be drawn. reserved: kept for evaluation. excluded: of weight 0, or mined where such are not wanted.
     evicted: the budget has no room for it.
@@ -155,7 +155,7 @@ def show_(
     at: At = None,
     form: Form = Format.table,
 ) -> None:
-    """Show a section: when it was seen, by which runs, where, who judged it, and what it says.
+    """Show a section: its sightings, its judge, and what it says.
 
     Example: lake replay show 5d41402abc4b2a76
     """
@@ -200,7 +200,9 @@ def sample(
     ] = Shown.sections,
     form: Form = Format.table,
 ) -> None:
-    """Draw sections, weighted and without replacement: the same ones for the same snapshot, seed and now.
+    """Draw sections by weight, without replacement.
+
+    The same snapshot, seed and moment give the same ones.
 
     Example: lake replay sample 100 --seed 7 --type preference --show rows --format jsonl
     """
@@ -221,7 +223,7 @@ def evicted(
     policy: PolicyFile = None,
     form: Form = Format.table,
 ) -> None:
-    """List the sections that a budget has no room for, the first to go first.
+    """List the sections that a budget has no room for.
 
     Nothing is deleted: a budget is a question, asked with --max-bytes or a policy, and another one has another answer.
 
