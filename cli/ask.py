@@ -27,6 +27,15 @@ from views.query import query
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Print at most so many rows.")]
 
 
+# From what came in to what came out, as a funnel.
+_HEALTH = """
+from health
+order by
+    list_position(['rejected input', 'evidence', 'run', 'exported', 'quarantined', 'task without a pair'], stage),
+    dataset, source, category, records desc, reason
+"""
+
+
 def register(parent: typer.Typer) -> None:
     """Add the commands to the `lake` command."""
     for command in (sql, shell, catalog, quarantine, health, log, why):
@@ -142,7 +151,7 @@ def health(lake: LakeUri = HERE, at: At = None, policy: PolicyFile = None, form:
     Example: lake health --format jsonl
     """
     with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
-        show(connection.sql("from health").to_arrow_reader(), form)
+        show(connection.sql(_HEALTH).to_arrow_reader(), form)
 
 
 def why(
