@@ -12,9 +12,10 @@ from cli.options import At, DryRun, Form, LakeUri, PolicyFile, moment, policy_in
 from cli.output import Format, Meter, say, show
 from cli.pin import show_changes
 from exporters.datasets import DATASETS
-from exporters.export import Options, export_all, verify
 from exporters.export import export as write
+from exporters.export import export_all, verify
 from exporters.packed import tokenizer_named
+from exporters.plan import Options
 from exporters.receipt import Receipt
 from exporters.validate import Options as Checks
 from exporters.validate import validate as check

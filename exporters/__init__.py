@@ -4,10 +4,12 @@
 """
 
 from exporters.datasets import DATASETS
-from exporters.export import OffBalance, Options, VerifyReport
+from exporters.export import VerifyReport
 from exporters.faults import BadRow, FirewallBreach
 from exporters.formats import FORMATS, File
+from exporters.plan import Options
 from exporters.receipt import Counts, Receipt
+from exporters.relations import OffBalance
 from exporters.validate import Problem, ValidateReport
 
 __all__ = [

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
+from exporters.plan import Options
 from ingest.run import Options as IngestOptions
 from ingest.run import ingest
 from ingest.scorers import registry

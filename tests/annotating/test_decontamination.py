@@ -15,7 +15,8 @@ from cli.app import main
 from exporters import receipt
 from exporters.datasets import DATASETS
 from exporters.decontamination import Unchecked
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
+from exporters.plan import Options
 from ingest.annotating import annotate
 from ingest.annotators import registry
 from ingest.annotators.text import words

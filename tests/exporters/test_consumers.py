@@ -12,7 +12,8 @@ from exporters import tokenizing
 from exporters.convert import Options as Conversion
 from exporters.convert import convert
 from exporters.datasets import DATASETS
-from exporters.export import Options, export
+from exporters.export import export
+from exporters.plan import Options
 from exporters.validate import validate
 from ingest.readers.prompts import prompt_id
 from lake import Lake

@@ -7,8 +7,9 @@ import pytest
 
 from exporters.dataset import Rows
 from exporters.datasets import DATASETS
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
 from exporters.faults import FirewallBreach, check
+from exporters.plan import Options
 from lake import Lake
 from tests.exporters.conftest import run, verdict
 from tests.exporters.test_datasets import SOURCE, source

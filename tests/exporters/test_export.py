@@ -16,7 +16,9 @@ import zstandard
 
 from exporters import receipt
 from exporters.datasets import DATASETS
-from exporters.export import Options, export, export_all
+from exporters.export import export, export_all
+from exporters.plan import Options
+from exporters.relations import Relations
 from lake import Lake, LakeError
 from lake.errors import UnknownRef, UsageError
 from tests.exporters.conftest import NASTY, fill, run, verdict
@@ -155,9 +157,8 @@ def test_an_export_is_the_same_bytes_again(own, tmp_path):
 def test_a_large_lake_gives_the_same_bytes_in_pieces(exports, filled, tmp_path, monkeypatch):
     """An export that goes through the tasks range by range is byte for byte the one that takes them at once."""
     folder, made = exports
-    relations = sys.modules[Options.__module__]._Relations
-    ranges = relations._ranges
-    monkeypatch.setattr(relations, "_ranges", lambda self, block_bytes: ranges(self, 500))
+    ranges = Relations._ranges
+    monkeypatch.setattr(Relations, "_ranges", lambda self, block_bytes: ranges(self, 500))
     assert {one.dataset: one for one in export_all(filled, tmp_path / "out")} == made
     assert contents(tmp_path / "out") == contents(folder)
 

@@ -1,7 +1,9 @@
 import pytest
 
-from exporters.export import OffBalance, Options, export
+from exporters.export import export
 from exporters.faults import FirewallBreach
+from exporters.plan import Options
+from exporters.relations import OffBalance
 from tests.exporters.conftest import run, verdict
 from views.connect import dumps, sources
 

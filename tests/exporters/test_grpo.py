@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from exporters.export import Options, export
+from exporters.export import export
 from exporters.faults import FirewallBreach
+from exporters.plan import Options
 from ingest.run import Options as IngestOptions
 from ingest.run import ingest
 from ingest.scorers.task_tests import TaskTests

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from exporters import harmony
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
 from exporters.faults import FirewallBreach
+from exporters.plan import Options
 from tests.exporters.conftest import run, verdict
 from views.connect import connect, dumps, needed, sources
 

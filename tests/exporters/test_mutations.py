@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.export import Options, export
+from exporters.export import export
 from exporters.faults import FirewallBreach
+from exporters.plan import Options
 from ingest.mutations.generate import Mutant, event, found_in
 from ingest.mutations.generate import Options as MutateOptions
 from ingest.mutations.operators import Source, changes

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from exporters import receipt
-from exporters.export import Options, export, export_all, verify
+from exporters.export import export, export_all, verify
 from exporters.places import fetched
+from exporters.plan import Options
 from exporters.validate import validate
 from lake import bucket
 from lake.bucket import Bucket

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from exporters import packed, packing, tokenizing
-from exporters.export import OffBalance, Options, export, export_all, verify
+from exporters.export import export, export_all, verify
 from exporters.faults import FirewallBreach
+from exporters.plan import Options
+from exporters.relations import OffBalance
 from lake import Lake
 from lake.errors import UnknownRef, UsageError
 from tests.exporters.conftest import run, verdict

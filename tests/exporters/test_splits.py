@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters.datasets import DATASETS
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
+from exporters.plan import Options
 from lake import Lake
 from lake.errors import UsageError
 from tests.exporters.conftest import run, verdict

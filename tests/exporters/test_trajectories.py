@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from exporters import harmony
 from exporters.datasets.trajectories import TEXT_FAULTS
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
 from exporters.faults import FirewallBreach
+from exporters.plan import Options
 from ingest.run import Options as IngestOptions
 from ingest.run import ingest
 from lake import Lake

@@ -12,9 +12,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.export import Options as Exporting
 from exporters.export import export
 from exporters.formats import Writer
+from exporters.plan import Options as Exporting
 from exporters.shapes import SHAPES
 from exporters.validate import SHOWN, Options, validate, vocabulary_of
 from lake.errors import UsageError

@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from exporters import receipt
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
+from exporters.plan import Options
 from lake import LakeError
 from lake.errors import Damaged, UnknownRef
 from tests.exporters.conftest import run, verdict

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from exporters.export import Options, export, export_all
+from exporters.export import export, export_all
+from exporters.plan import Options
 from lake import Lake
 from lake.compact import Sizes, compact
 from lake.vacuum import vacuum

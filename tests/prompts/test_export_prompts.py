@@ -8,8 +8,9 @@ import pytest
 
 from exporters.dataset import Rows
 from exporters.datasets import DATASETS
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
 from exporters.faults import FirewallBreach, check
+from exporters.plan import Options
 from ingest.prompts.config import Domain, HeldBack
 from ingest.prompts.pool import Options as Building
 from ingest.prompts.pool import build

@@ -9,8 +9,8 @@ import cbor2
 import pytest
 import zstandard
 
-from exporters.export import Options as ExportOptions
 from exporters.export import export
+from exporters.plan import Options as ExportOptions
 from ingest.replay import add as adding
 from ingest.replay.add import Options, add_documents, add_export, import_corpus
 from ingest.replay.corpus import BadIndex, Snapshot, encode

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from exporters.export import Options, export, verify
+from exporters.export import export, verify
 from exporters.mixing import FITS
+from exporters.plan import Options
 from exporters.validate import validate
 from ingest.replay.sections import written
 from lake.errors import UsageError
