@@ -69,8 +69,10 @@ def test_every_name_of_a_thing_leads_to_it(story):
     (task_event,) = con.execute("select event_id from tasks").fetchone()
     assert why(con, task_event) == why(con, "t1")
     assert whats(why(con, "t1")) == ["task", "runs", "runs", "pair", "grpo"]
+    con = connect(story.tell("tasks", world.task("t2", tests="assert f(1) == 2")), threads=1)
     (exported,) = con.execute("select id from grpo").fetchone()
-    assert why(con, exported) == why(con, "t1")
+    assert why(con, exported) == why(con, "t2")
+    assert exported in why(con, "t2")[-1].detail
 
 
 def test_a_pair_is_explained_by_both_of_its_runs(story):

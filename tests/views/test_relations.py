@@ -190,7 +190,7 @@ def test_a_score_without_evidence_is_quarantined_for_every_dataset(tmp_path):
         tmp_path, "select dataset, reason, record_type, record_id from quarantine order by all", scores=[score("x")]
     )
     assert {row[1:] for row in found} == {("missing_source_run_id", "run", "x")}
-    assert {dataset for dataset, *_ in found} >= {"domain", "kto", "preference", "rag", "sft"}
+    assert {dataset for dataset, *_ in found} >= {"kto", "preference", "rag", "sft"}
 
 
 def test_a_run_told_twice_is_exported_once(tmp_path):

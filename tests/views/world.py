@@ -24,7 +24,7 @@ class World:
 
     def paths(self, kind: str) -> list[str]:
         """As a snapshot's."""
-        return self.files[kind]
+        return list(self.files.get(kind, ()))
 
 
 def make(folder: Path, **rows: Sequence[Row]) -> World:
