@@ -8,8 +8,8 @@ is refused and nothing is written.
 Here is how rows are checked, and the faults that several datasets know; which of them a dataset has, its own file says.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporters.dataset import Fault, Rows
+from exporters.shapes import ROLES
 from lake.errors import LakeError
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_Value = TypeVar("_Value")
 
 _SHOWN = 10
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -149,8 +150,13 @@ _CONVERSATION = msgspec.json.Decoder(list[_Turn])
 
 def free_form(column: pa.Array) -> Iterator[Fault]:
     """Faults of a column of conversations in JSON, row by row: their keys are their own."""
-    faults = {place: why for place, text in enumerate(column.to_pylist()) if (why := conversation_fault(text))}
-    marked = np.zeros(len(column), bool)
+    yield from row_faults(column.to_pylist(), conversation_fault)
+
+
+def row_faults(values: Sequence[_Value], fault: Callable[[_Value], str | None]) -> Iterator[Fault]:
+    """Faults that only a look at each row by itself can find."""
+    faults = {place: why for place, value in enumerate(values) if (why := fault(value)) is not None}
+    marked = np.zeros(len(values), bool)
     marked[list(faults)] = True
     yield pa.array(marked), faults.__getitem__
 

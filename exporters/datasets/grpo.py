@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.faults import blank, not_in, provenance, turns
+from exporters.runs import turn
 
 _REWARD = {name: name for name in ("description", "starter_code", "tests", "entry_point", "language")}
 
@@ -30,7 +31,7 @@ DATASET = Dataset(
     name="grpo",
     one_row="One row is one task with the tests that reward an answer to it.",
     shapes={
-        "conversational": Shape({"prompt": "[{'role': 'user', 'content': prompt}]", **_REWARD}),
+        "conversational": Shape({"prompt": turn("user", "prompt"), **_REWARD}),
         "plain": Shape({"prompt": "prompt", **_REWARD}),
     },
     provenance=("task_id", "split", "created_at", "provenance", "event_id"),

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from exporters import harmony
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.datasets import preference
-from exporters.datasets.trajectories import no_harmony, row_faults, system_message, texts
+from exporters.datasets.trajectories import no_harmony, system_message, texts
+from exporters.faults import row_faults
 
 _SIDES = ("chosen", "rejected")
 

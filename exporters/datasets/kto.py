@@ -6,28 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from exporters import runs
 from exporters.dataset import Dataset, Fault, Rows, Shape
-from exporters.datasets.sft import TURNS, UNBROKEN
-from exporters.faults import blank, free_form, not_in, provenance, turns
+from exporters.faults import blank, free_form, turns
+from exporters.runs import TURNS, UNBROKEN, only_turns, turn
 from views.policy import Policy
 
 # This only ever grows.
 NEVER = frozenset({"needs_human_review"})
 
 _IS_CHAT = "coalesce(json_array_length(messages) > 1, false)"
-_PROMPT = "[{'role': 'user', 'content': prompt}]"
-_COMPLETION = "[{'role': 'assistant', 'content': completion}]"
+_PROMPT, _COMPLETION = turn("user", "prompt"), turn("assistant", "completion")
 _PART = f"cast(to_json(list_slice(json_extract({UNBROKEN.format('messages')}, '$[*]'), {{0}}, {{1}})) as varchar)"
-
-_ONLY_TURNS = f"""
-select coalesce(bool_and(
-    tools is null
-    and case when json_valid(messages) then cast(json(messages) as varchar) end
-        is not distinct from cast(to_json(from_json(messages, {TURNS})) as varchar)
-), true)
-from kto
-where messages is not null
-"""
 
 
 def labels(policy: Policy) -> dict[str, bool]:
@@ -39,15 +29,12 @@ def labels(policy: Policy) -> dict[str, bool]:
 
 
 def _faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
-    yield from blank(batch, "id", "task_id")
-    column, label = batch.column("category"), batch.column("label")
     known = labels(rows.policy)
-    yield not_in(column, frozenset(known)), lambda place: f"category {column[place].as_py()!r} is not allowed in kto"
-    expected = [known.get(category) for category in column.to_pylist()]
-    wrong = np.array([said is not wanted for said, wanted in zip(label.to_pylist(), expected, strict=True)], bool)
+    yield from runs.faults(batch, "kto", frozenset(known))
+    expected = [known.get(category) for category in batch.column("category").to_pylist()]
+    told = batch.column("label").to_pylist()
+    wrong = np.array([said is not wanted for said, wanted in zip(told, expected, strict=True)], bool)
     yield pa.array(wrong), "label is not that of the verdict"
-    yield from blank(batch, "source_run_id", "event_id", "score_event_id")
-    yield from provenance(batch.column("provenance"), "provenance")
     if rows.shape == "plain":
         yield from blank(batch, "prompt", "completion")
     elif rows.shape == "conversational":
@@ -68,7 +55,7 @@ DATASET = Dataset(
                 "completion": f"case when {_IS_CHAT} then from_json(messages, {TURNS})[-1:] else {_COMPLETION} end",
                 "label": "label",
             },
-            fits=_ONLY_TURNS,
+            fits=only_turns("kto"),
             otherwise="free-form",
         ),
         "plain": Shape({"prompt": "prompt", "completion": "completion", "label": "label"}),
@@ -85,25 +72,9 @@ DATASET = Dataset(
             offered=False,
         ),
     },
-    provenance=(
-        "source_run_id",
-        "task_id",
-        "category",
-        "role",
-        "model",
-        "quality_score",
-        "created_at",
-        "provenance",
-        "event_id",
-        "score_event_id",
-    ),
-    record="hash('event', event_id)",
-    claims={
-        "claim": (
-            "hash(score_event_id, source_run_id, category)",
-            "select hash(event_id, run_id, category) as key from events.scores",
-        )
-    },
+    provenance=runs.PROVENANCE,
+    record=runs.RECORD,
+    claims=runs.claims(),
     faults=_faults,
     said="prompt",
 )

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.faults import blank, not_in, provenance, turns
+from exporters.runs import RECORD, exchange
 
 EXTENTS = frozenset({"file", "snippet"})
 
@@ -42,12 +43,10 @@ DATASET = Dataset(
     one_row="One row is one fault that tests found: the code with it, what they said, and the code without it.",
     shapes={
         "plain": Shape({name: name for name in _CODE}),
-        "conversational": Shape(
-            {"messages": f"[{{'role': 'user', 'content': {_ASKED}}}, {{'role': 'assistant', 'content': {_TOLD}}}]"}
-        ),
+        "conversational": Shape({"messages": exchange(_ASKED, _TOLD)}),
     },
     provenance=("source_run_id", "task_id", "outcome", "operator", "language", "created_at", "provenance", "event_id"),
-    record="hash('event', event_id)",
+    record=RECORD,
     faults=_faults,
     said="fixed_code",
     group="concat(repo, chr(0), file)",

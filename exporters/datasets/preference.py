@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.faults import blank, last_of, provenance, turns
+from exporters.runs import turn
 
 
 def pair_faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
@@ -42,9 +43,9 @@ DATASET = Dataset(
     shapes={
         "conversational": Shape(
             {
-                "prompt": "[{'role': 'user', 'content': prompt}]",
-                "chosen": "[{'role': 'assistant', 'content': chosen}]",
-                "rejected": "[{'role': 'assistant', 'content': rejected}]",
+                "prompt": turn("user", "prompt"),
+                "chosen": turn("assistant", "chosen"),
+                "rejected": turn("assistant", "rejected"),
             }
         ),
         "plain": Shape({"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from exporters import runs
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.faults import blank, not_in, provenance
 from views.policy import Policy
@@ -56,20 +57,8 @@ DATASET = Dataset(
     name="pretrain",
     one_row="One row is one document that may be trained on as it is; packed, one row holds as much of them as fits.",
     shapes={"text": Shape(_COLUMNS), "packed": Shape(_COLUMNS, packed=True)},
-    provenance=(
-        "kind",
-        "source_run_id",
-        "task_id",
-        "category",
-        "role",
-        "model",
-        "quality_score",
-        "created_at",
-        "provenance",
-        "event_id",
-        "score_event_id",
-    ),
-    record="hash('event', event_id)",
+    provenance=("kind", *runs.PROVENANCE),
+    record=runs.RECORD,
     claims={"claim": ("hash(score_event_id, source_run_id, category)", _EVIDENT)},
     faults=_faults,
     said="text",

@@ -6,19 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporters.dataset import Dataset, Fault, Rows, Shape
-from exporters.datasets.sft import TURNS, UNBROKEN
 from exporters.faults import blank, not_in, provenance, turns
+from exporters.runs import TURNS, UNBROKEN, only_turns, turn
 
-_ASKED = "[{'role': 'user', 'content': prompt}]"
-
-_ONLY_TURNS = f"""
-select coalesce(bool_and(
-    case when json_valid(messages) then cast(json(messages) as varchar) end
-        is not distinct from cast(to_json(from_json(messages, {TURNS})) as varchar)
-), true)
-from pool_prompts
-where messages is not null
-"""
+_ASKED = turn("user", "prompt")
 
 
 def _faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
@@ -46,7 +37,7 @@ DATASET = Dataset(
                 "domain": "domain",
                 "language": "language",
             },
-            fits=_ONLY_TURNS,
+            fits=only_turns("pool_prompts", tools=False),
             otherwise="free-form",
         ),
         "plain": Shape({"prompt": "prompt", "domain": "domain", "language": "language"}),

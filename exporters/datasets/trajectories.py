@@ -5,17 +5,15 @@ tags, rendered from the same messages.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from exporters import harmony, tags
+from exporters import harmony, runs, tags
 from exporters.dataset import Dataset, Fault, Rows, Shape
-from exporters.datasets.sft import NEVER, UNBROKEN, allowed
-from exporters.faults import FirewallBreach, blank, not_in, provenance
+from exporters.datasets.sft import NEVER, allowed
+from exporters.faults import FirewallBreach, blank, row_faults
+from exporters.runs import UNBROKEN
 
 # One text of both, for a renderer to take apart.
 _BOTH = """concat('{"messages":', messages, ',"tools":', coalesce(tools, 'null'), '}')"""
@@ -27,7 +25,6 @@ class _Both(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Both)
-_Value = TypeVar("_Value")
 
 
 def texts(batch: pa.RecordBatch, name: str, render: Callable[[str], str]) -> pa.RecordBatch:
@@ -66,26 +63,13 @@ def _chat(text: str) -> harmony.Chat:
 
 
 def _faults(rows: Rows, batch: pa.RecordBatch) -> Iterator[Fault]:
-    yield from blank(batch, "id", "task_id")
-    column = batch.column("category")
-    bad = pc.or_(not_in(column, allowed(rows.policy)), pc.invert(not_in(column, NEVER)))
-    yield bad, lambda place: f"category {column[place].as_py()!r} is not allowed in trajectories"
-    yield from blank(batch, "source_run_id", "event_id", "score_event_id")
-    yield from provenance(batch.column("provenance"), "provenance")
+    yield from runs.faults(batch, "trajectories", allowed(rows.policy) - NEVER)
     if rows.shape == "conversational":
         tools = batch.column("tools").to_pylist()
         yield from row_faults(list(zip(batch.column("messages").to_pylist(), tools, strict=True)), _untold)
     else:
         yield from blank(batch, "text")
         yield from row_faults(batch.column("text").to_pylist(), TEXT_FAULTS[rows.shape])
-
-
-def row_faults(values: list[_Value], fault: Callable[[_Value], str | None]) -> Iterator[Fault]:
-    """Faults that only a look at each row by itself can find."""
-    faults = {place: why for place, value in enumerate(values) if (why := fault(value)) is not None}
-    marked = np.zeros(len(values), bool)
-    marked[list(faults)] = True
-    yield pa.array(marked), faults.__getitem__
 
 
 def _untold(row: tuple[str | None, str | None]) -> str | None:
@@ -120,25 +104,9 @@ DATASET = Dataset(
         "harmony": Shape({"text": _BOTH}, render=_in_harmony),
         "tags": Shape({"text": _BOTH}, render=_in_tags),
     },
-    provenance=(
-        "source_run_id",
-        "task_id",
-        "category",
-        "role",
-        "model",
-        "quality_score",
-        "created_at",
-        "provenance",
-        "event_id",
-        "score_event_id",
-    ),
-    record="hash('event', event_id)",
-    claims={
-        "claim": (
-            "hash(score_event_id, source_run_id, category)",
-            "select hash(event_id, run_id, category) as key from events.scores",
-        )
-    },
+    provenance=runs.PROVENANCE,
+    record=runs.RECORD,
+    claims=runs.claims(),
     faults=_faults,
     said="instruction",
 )

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from exporters.dataset import Rows
 from exporters.datasets import DATASETS, dataset_named, rag, sft
-from exporters.faults import ROLES, FirewallBreach, check, conversation_fault, repeated_ids
+from exporters.faults import FirewallBreach, check, conversation_fault, repeated_ids
+from exporters.shapes import ROLES
 from lake.errors import UsageError
 from lake.events import CATEGORIES
 from views import lineage
