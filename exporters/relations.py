@@ -43,7 +43,7 @@ class Relations:
         self._plan = plan
         replayed = needs(plan.dataset) if plan.options.replay else ""
         asked = f"{plan.dataset.relation} considered quarantine evidence {decontamination.RELATION} {replayed}"
-        sql = needed(asked, as_they_stand(_without_others(plan), plan.options.policy.quality))
+        sql = needed(asked, as_they_stand(without_others(plan), plan.options.policy.quality))
         self._snapshot = snapshot
         self._sql = sql
         self._con = connect(snapshot, plan.options.policy, sql=sql, memory_limit=MEMORY_LIMIT)
@@ -172,7 +172,7 @@ class Relations:
             )
 
 
-def _without_others(plan: Plan) -> dict[str, str]:
+def without_others(plan: Plan) -> dict[str, str]:
     """The relations without what other datasets consider: to bind all of it takes longer than a small export."""
     checks = plan.sql.get("dataset_checks", "")
     own = [each for each in checks.split("\nunion all\n") if f"'{plan.dataset.name}' as dataset" in each]

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -8,10 +9,13 @@ from hypothesis import strategies as st
 from exporters.dataset import Rows
 from exporters.datasets import DATASETS, dataset_named, rag, sft
 from exporters.faults import FirewallBreach, check, conversation_fault, repeated_ids
+from exporters.plan import Options, Plan
+from exporters.relations import without_others
 from exporters.shapes import ROLES
 from lake.errors import UsageError
 from lake.events import CATEGORIES
 from views import lineage
+from views.connect import sources
 from views.policy import Policy
 
 SHA = "0" * 64
@@ -300,3 +304,18 @@ def test_free_form_rows_are_checked_too():
     assert refusal(rows, sft_row(messages=json.dumps(CHAT)), types=types) is None
     breach = refusal(rows, sft_row(messages=json.dumps(CHAT)), sft_row(messages=json.dumps(CHAT[:1])), types=types)
     assert [bad.row for bad in breach.rows] == [2]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_an_export_opens_what_its_own_dataset_considers(name):
+    """Of the checks of all datasets only its own are bound, by the rules that are installed."""
+    plan = Plan(DATASETS[name], DATASETS[name].shape_named(None), Options(), sources())
+    kept = without_others(plan)["dataset_checks"]
+    assert re.findall(r"'(\w+)' as dataset", kept) == [name]
+    assert re.findall(r"\nfrom (\w+)\n", kept + "\n") == [f"{name}_checks"]
+
+
+def test_checks_that_are_not_one_after_the_other_are_all_opened():
+    """Older rules, whose checks are of another form, are taken as they are."""
+    plan = Plan(DATASETS["sft"], "conversational", Options(), {**sources(), "dataset_checks": "select 1 as dataset"})
+    assert without_others(plan) == plan.sql
