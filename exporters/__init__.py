@@ -3,14 +3,19 @@
 `exporters.export` has the doors `export`, `export_all` and `verify`; `exporters.validate` checks any folder of rows.
 """
 
-from exporters.datasets import DATASETS
-from exporters.export import VerifyReport
-from exporters.faults import BadRow, FirewallBreach
-from exporters.formats import FORMATS, File
-from exporters.plan import Options
-from exporters.receipt import Counts, Receipt
-from exporters.relations import OffBalance
-from exporters.validate import Problem, ValidateReport
+from typing import TYPE_CHECKING
+
+from lake.lazy import looked_up
+
+if TYPE_CHECKING:
+    from exporters.datasets import DATASETS
+    from exporters.export import VerifyReport
+    from exporters.faults import BadRow, FirewallBreach
+    from exporters.formats import FORMATS, File
+    from exporters.plan import Options
+    from exporters.receipt import Counts, Receipt
+    from exporters.relations import OffBalance
+    from exporters.validate import Problem, ValidateReport
 
 __all__ = [
     "DATASETS",
@@ -26,3 +31,21 @@ __all__ = [
     "ValidateReport",
     "VerifyReport",
 ]
+
+__getattr__ = looked_up(
+    __name__,
+    {
+        "DATASETS": "exporters.datasets",
+        "FORMATS": "exporters.formats",
+        "BadRow": "exporters.faults",
+        "Counts": "exporters.receipt",
+        "File": "exporters.formats",
+        "FirewallBreach": "exporters.faults",
+        "OffBalance": "exporters.relations",
+        "Options": "exporters.plan",
+        "Problem": "exporters.validate",
+        "Receipt": "exporters.receipt",
+        "ValidateReport": "exporters.validate",
+        "VerifyReport": "exporters.export",
+    },
+)
