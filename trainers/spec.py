@@ -134,12 +134,13 @@ class Preference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Rewards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an answer is worth."""
+    """What an answer is worth, by what became of it."""
 
-    passed: Annotated[float, Meta(description="all tests ran and passed")] = 1.0
-    failed: Annotated[float, Meta(description="it runs, and a test failed")] = 0.1
-    broken: Annotated[float, Meta(description="it cannot be parsed, compiled or loaded")] = -0.3
-    none: Annotated[float, Meta(description="there is no code in it, or it ran too long or out of bounds")] = -0.3
+    passed: Annotated[float, Meta(description="its tests ran to their end, and all passed")] = 1.0
+    failed: Annotated[float, Meta(description="its tests ran, and one failed")] = 0.1
+    broken: Annotated[float, Meta(description="there is no code in it, or none that compiles and loads")] = -0.3
+    stopped: Annotated[float, Meta(description="it ran too long, took too much, or ended before its tests did")] = 0.0
+    unproven: Annotated[float, Meta(description="nothing shows that its tests ran, for no fault of the code")] = 0.0
 
 
 class Grpo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
