@@ -1,0 +1,264 @@
+"""What connects a plan to a trainer of transformers or TRL: its batches, its arguments, and the weights it begins with.
+
+The loop, the optimizer, checkpoints and distribution are the library's. A trainer that mixes in `FromPlan` takes what
+the plan says for its process: a step's micro-batches are the same whatever the number of processes, and a run that goes
+on begins at the step of its checkpoint without reading what came before.
+
+Not here: what a batch holds (the method's room), and what becomes of a run (`run`).
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch.utils.data import DataLoader, IterableDataset
+
+from lake.errors import LakeError, UsageError
+from trainers.batches import Array
+from trainers.order import Places
+from trainers.plan import Laid, Plan, Stage, plan
+from trainers.shards import Shards
+from trainers.spec import Model, RunSpec
+
+_AHEAD = 4  # batches that are ready before they are asked for, where there is a device to wait for
+
+Arrays = Mapping[str, Array]
+Make = Callable[[Laid, Places], Arrays]
+"""What a method makes of the rows of a stage: arrays by name, the first dimension being rows."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is about to begin: what was asked for, what it is trained on, in which order, and by how many.
+
+    `processes` take part, and this is number `rank`. `validation` are the shards of what was held out, if any was.
+    """
+
+    spec: RunSpec
+    shards: Shards
+    plan: Plan
+    tokenizer: transformers.PreTrainedTokenizerBase
+    validation: Shards | None = None
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return Path(self.spec.out)
+
+    @property
+    def pad(self) -> int:
+        """The id that fills up a row. No loss counts it, so the end of a text will do where there is none."""
+        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise UsageError("the tokenizer has neither a padding token nor an end of text", "name one in its config")
+
+    @property
+    def parts(self) -> int:
+        """How many of a step's micro-batches each process takes. Raises UsageError where they cannot be shared out."""
+        each, rest = divmod(self.spec.optimizer.parts, self.processes)
+        if rest:
+            raise UsageError(
+                f"optimizer.parts: {self.spec.optimizer.parts} parts cannot be shared by {self.processes} processes",
+                f"let parts be a multiple of {self.processes}: the numbers of a run do not depend on how many share it",
+            )
+        return each
+
+    def rows(self, step: int, part: int) -> Places:
+        """The rows that this process takes as its `part` of a step."""
+        return self.plan.rows(step, part, self.parts, self.rank, self.processes)
+
+
+class FromPlan:
+    """Mixed into a transformers Trainer, makes it take its batches from the plan of a job.
+
+    `waited` counts the seconds that steps have waited for batches.
+    """
+
+    job: Job
+    make: Make
+    state: Any
+    args: Any
+    eval_dataset: Any
+    waited: float = 0.0
+
+    def __init__(self, *args: Any, job: Job, make: Make, **kwargs: Any) -> None:
+        self.job, self.make = job, make
+        super().__init__(*args, **kwargs)
+
+    def get_train_dataloader(self) -> "DataLoader[Any]":
+        """The micro-batches of this process, from the step on that the trainer has reached."""
+        return DataLoader(_Parts(self), batch_size=None, num_workers=0)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> "DataLoader[Any]":
+        """What was held out, as `HeldOut` hands it out."""
+        return DataLoader(self.eval_dataset if eval_dataset is None else eval_dataset, batch_size=None, num_workers=0)
+
+    def stream(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The same as an iterator of tensors, worked out ahead where a device is there to wait for."""
+        made = self._made()
+        if self.args.device.type != "cpu":
+            made = _ahead(made)
+        while True:
+            since = time.perf_counter()
+            batch = next(made, None)
+            self.waited += time.perf_counter() - since
+            if batch is None:
+                return
+            yield batch
+
+    def _made(self) -> Iterator[dict[str, torch.Tensor]]:
+        for step in range(self.state.global_step, self.job.plan.steps):
+            laid = self.job.plan.stage_at(step)
+            for part in range(self.job.parts):
+                arrays = self.make(laid, self.job.rows(step, part))
+                yield {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+class _Parts(IterableDataset[dict[str, torch.Tensor]]):
+    """The micro-batches of a process. As long as the whole run: transformers counts steps from the first."""
+
+    def __init__(self, trainer: FromPlan) -> None:
+        self._trainer = trainer
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        return self._trainer.stream()
+
+    def __len__(self) -> int:
+        job = self._trainer.job
+        return job.plan.steps * job.parts
+
+
+class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
+    """What was held out, once, a few rows at a time, in an order that no seed changes."""
+
+    def __init__(self, shards: Shards, lengths: Places, stage: Stage, make: Make, *, whole: bool = True) -> None:
+        [self._laid] = plan(shards.keys, lengths, [stage], seed=0, whole=whole).stages
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._laid.steps
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        rows = self._laid.stage.rows
+        for first in range(0, self._laid.count, rows):
+            places = np.arange(first, min(first + rows, self._laid.count), dtype=np.int64)
+            yield {name: torch.from_numpy(array) for name, array in self._make(self._laid, places).items()}
+
+
+def _ahead(batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    """The same batches in pinned memory, made by a thread of their own a few at a time."""
+    ready: queue.Queue[dict[str, torch.Tensor] | BaseException | None] = queue.Queue(_AHEAD)
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                ready.put({name: tensor.pin_memory() for name, tensor in batch.items()})
+            ready.put(None)
+        except BaseException as error:  # noqa: BLE001  whatever it is belongs to the thread that asks
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    while (batch := ready.get()) is not None:
+        if isinstance(batch, BaseException):
+            raise batch
+        yield batch
+
+
+def arguments(job: Job, **others: Any) -> dict[str, Any]:
+    """What every trainer's arguments say, for transformers' TrainingArguments and TRL's configurations alike."""
+    spec = job.spec
+    optimizer, checkpoints = spec.optimizer, spec.checkpoints
+    steps = job.plan.steps
+    return {
+        "output_dir": spec.out,
+        "max_steps": steps,
+        "per_device_train_batch_size": spec.stages[0].rows // optimizer.parts,
+        "gradient_accumulation_steps": job.parts,
+        "learning_rate": optimizer.learning_rate,
+        "optim": optimizer.name,
+        "weight_decay": optimizer.weight_decay,
+        "adam_beta1": optimizer.beta1,
+        "adam_beta2": optimizer.beta2,
+        "adam_epsilon": optimizer.epsilon,
+        "lr_scheduler_type": optimizer.schedule,
+        "warmup_steps": optimizer.warmup_steps,
+        "max_grad_norm": optimizer.max_grad_norm,
+        "gradient_checkpointing": spec.model.gradient_checkpointing,
+        "bf16": spec.model.dtype == "bfloat16",
+        "seed": spec.seed,
+        "data_seed": spec.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "save_strategy": "steps",
+        "save_steps": min(checkpoints.every or steps, steps),
+        "save_total_limit": checkpoints.keep,
+        "logging_strategy": "steps",
+        "logging_steps": spec.report.every,
+        "logging_first_step": True,
+        # A loss that is no number stops the run; it is not replaced by the mean of the ones before.
+        "logging_nan_inf_filter": False,
+        "report_to": list(spec.report.to) or "none",
+        "disable_tqdm": True,
+        # The loader begins where it should by itself; nothing is read again to be thrown away.
+        "ignore_data_skip": True,
+        "remove_unused_columns": False,
+        "average_tokens_across_devices": True,
+        "ddp_find_unused_parameters": False,
+        **others,
+    }
+
+
+def load(kind: Any, said: Model, *, seed: int, frozen: bool = False, **others: Any) -> transformers.PreTrainedModel:
+    """The weights that a run begins with, of an auto class of transformers.
+
+    Weights that are trained stay in float32, and computation alone is in `dtype`; `frozen` ones are stored in it.
+    Raises UsageError where there are none.
+    """
+    dtype = getattr(torch, said.dtype) if frozen else torch.float32
+    options = {"dtype": dtype, "attn_implementation": said.attention, **others}
+    try:
+        if said.config is None:
+            return kind.from_pretrained(said.path, revision=said.revision, **options)
+        config = transformers.AutoConfig.from_pretrained(said.config)
+        for name, value in others.items():
+            setattr(config, name, value)
+        transformers.set_seed(seed)
+        return kind.from_config(config, dtype=dtype, attn_implementation=said.attention)
+    except (OSError, ValueError, ImportError) as error:
+        what = str(error).strip().splitlines()[0]
+        key = "path" if said.config is None else "config"
+        raise UsageError(f"model.{key}: {what}", "name a folder with a config.json and weights") from None
+
+
+def load_tokenizer(said: Model) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of a run. Raises UsageError where there is none."""
+    named = said.tokenizer or said.path
+    assert named is not None  # the settings were checked
+    revision = said.revision if said.tokenizer is None else None
+    try:
+        return transformers.AutoTokenizer.from_pretrained(named, revision=revision)
+    except (OSError, ValueError, ImportError) as error:
+        what = str(error).strip().splitlines()[0]
+        raise UsageError(f"model.tokenizer: {what}", "name a folder that has a tokenizer.json") from None
+
+
+def refuse_foreign_ids(shards: Shards, model: transformers.PreTrainedModel) -> None:
+    """Raises LakeError where a token of the shards is none of the model's."""
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
+    for name, field in shards.fields.items():
+        highest = int(field.tokens.max(initial=-1))
+        if highest >= rows:
+            raise LakeError(
+                f"{shards.folder}: {name} has the token id {highest}, and the model has {rows} embeddings",
+                "build the shards with the model's own tokenizer",
+            )
