@@ -288,7 +288,7 @@ def _unknown(said: Mapping[str, Any], kind: Any, where: str) -> Iterator[tuple[s
         if key not in fields:
             yield where, key, tuple(fields)
             continue
-        inner = _struct_of(fields[key])
+        inner = struct_in(fields[key])
         if inner is not None and isinstance(value, Mapping):
             yield from _unknown(value, inner, f"{where}{key}.")
         elif inner is not None and isinstance(value, list):
@@ -297,13 +297,13 @@ def _unknown(said: Mapping[str, Any], kind: Any, where: str) -> Iterator[tuple[s
                     yield from _unknown(one, inner, f"{where}{key}[{place}].")
 
 
-def _struct_of(kind: Any) -> type[msgspec.Struct] | None:
+def struct_in(kind: Any) -> type[msgspec.Struct] | None:
     """The struct in a type: itself, or within Annotated, a union or a tuple."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     if get_origin(kind) is None:
         return None
-    return next((found for one in get_args(kind) if (found := _struct_of(one)) is not None), None)
+    return next((found for one in get_args(kind) if (found := struct_in(one)) is not None), None)
 
 
 def _instead(key: str, known: tuple[str, ...]) -> str:
@@ -326,7 +326,7 @@ def _contradictions(spec: RunSpec) -> Iterator[tuple[str, str | None]]:
         )
     if (model.path is None) == (model.config is None):
         yield "model: exactly one of path and config says which weights to begin with", None
-    if model.config is not None and model.tokenizer is None and data.built is None:
+    if model.config is not None and model.tokenizer is None:
         yield "model.tokenizer: a config brings none", "name a folder that has a tokenizer.json"
     for place, stage in enumerate(spec.stages):
         if spec.packed and stage.length is None:
