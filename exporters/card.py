@@ -4,6 +4,8 @@ The types are spelt out because a loader that guesses them from the first rows f
 is not later.
 """
 
+from collections.abc import Iterator, Mapping
+
 import pyarrow as pa
 
 from exporters.dataset import Dataset
@@ -49,7 +51,7 @@ def render(
         "",
         f"Snapshot `{snapshot}` ({vector}), views `{views[:12]}`, under the policy",
         "",
-        *(f"- {name}: {_said(value)}" for name, value in policy.items()),
+        *_policy(policy),
         "",
         "`receipt.json` lists every file with its sha256. To make the same bytes again, or to have them compared:",
         "",
@@ -139,9 +141,20 @@ def _reasons(counts: Counts) -> list[str]:
     return lines
 
 
+def _policy(policy: Mapping[str, object], within: str = "") -> Iterator[str]:
+    """A line for each parameter; what is a part of another is named as it is asked for, `quality.min_words`."""
+    for name, value in policy.items():
+        if isinstance(value, dict):
+            yield from _policy(value, f"{within}{name}.")
+        else:
+            yield f"- {within}{name}: {_said(value)}"
+
+
 def _said(value: object) -> str:
+    if isinstance(value, list) and len(value) > _SHOWN:
+        return f"{len(value)} values, see receipt.json"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) if len(value) <= _SHOWN else f"{len(value)} values, see receipt.json"
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "not given" if value is None else str(value)

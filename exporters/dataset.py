@@ -33,8 +33,7 @@ class Shape:
     query that answers true or false, and `otherwise` the shape to take instead. A shape that is not `offered` comes
     only so. Rows of a `packed` shape have columns `id` and `text`, and their texts are written as token ids, packed
     into rows of one length. `render` makes what SQL cannot: it takes a batch of the columns and gives as many rows, in
-    order, with the columns of the same names and `rendered` types; the same rows for the same rows, whatever the
-    batches.
+    order, with the columns of the same names; the same rows for the same rows, whatever the batches.
     """
 
     columns: Mapping[str, str]

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporters import card, receipt
-from exporters.dataset import KEY, SPLIT
+from exporters.dataset import KEY, SPLIT, Rows
 from exporters.datasets import DATASETS, dataset_named
 from exporters.faults import FirewallBreach, check, repeated_ids
 from exporters.formats import File, Writer, library_versions, sliced
@@ -153,6 +153,39 @@ def _verify(lake: Lake, folder: Path, called: str, progress: Progress | None) ->
     )
 
 
+class Part(NamedTuple):
+    """Some rows of a split, in their order, as a batch of the columns that are written and some that are not.
+
+    Texts of the columns `json` are JSON.
+    """
+
+    split: str
+    batch: pa.RecordBatch
+    json: tuple[str, ...]
+
+
+def parts(snapshot: Snapshot, plan: Plan) -> Iterator[Part]:
+    """The rows of an export that no folder is made of: by the same views, checks and accounts.
+
+    The books are closed behind the last part, so nothing made of them may be published before this has ended. Raises
+    FirewallBreach, OffBalance, Unchecked.
+    """
+    relations = Relations(snapshot, plan)
+    try:
+        relations.standing()
+        rows = relations.rows()
+        _, batches = relations.stream(rows)
+        keys: dict[str, list[np.ndarray]] = {name: [] for name in rows.keys}
+        splits = (TRAIN, VALIDATION) if plan.options.val else (TRAIN,)
+        for split, batch in _checked(relations, rows, batches, keys, splits):
+            yield Part(split, batch, rows.json)
+        whole = _whole(keys)
+        _refuse_repeats(plan.dataset.name, whole["id"])
+        relations.close_books(whole)
+    finally:
+        relations.close()
+
+
 def _options(lake: Lake) -> Mapping[str, str] | None:
     """How to reach a bucket: as the lake's own, if it is in one."""
     return lake.store.options or None
@@ -256,7 +289,7 @@ def _build(snapshot: Snapshot, plan: Plan, folder: Path | None, progress: Progre
         versions |= writer.versions
     policy = msgspec.json.decode(options.policy.to_json())
     tables = {kind: pin.version for kind, pin in snapshot.tables.items()}
-    rules = digest(plan.sql)
+    views = digest(plan.sql)
     text = card.render(
         dataset=plan.dataset,
         schema=writer.schema,
@@ -264,8 +297,8 @@ def _build(snapshot: Snapshot, plan: Plan, folder: Path | None, progress: Progre
         policy=policy,
         snapshot=snapshot.id,
         tables=tables,
-        views=rules,
-        rebuild=_command(plan, snapshot.id, rules),
+        views=views,
+        rebuild=_command(plan, snapshot.id, views),
         form=options.format,
         packing=options.packing,
         standing=standing,
@@ -276,7 +309,7 @@ def _build(snapshot: Snapshot, plan: Plan, folder: Path | None, progress: Progre
         snapshot=snapshot.id,
         tables=tables,
         policy=policy,
-        views=rules,
+        views=views,
         format=options.format,
         shape=plan.shape,
         provenance=options.provenance,
@@ -302,21 +335,38 @@ def _write_rows(
     keys: dict[str, list[np.ndarray]] = {name: [] for name in rows.keys}
     done = dict.fromkeys((TRAIN, VALIDATION) if plan.options.val else (TRAIN,), 0)
     with _writer(plan, folder, rows.schema(given), tuple(done)) as writer:
-        for part in sliced(check(rows, batches)):
-            # No record of the lake's stands behind a replayed row; that its id is its own is looked at all the same.
-            fresh = part if relations.mixed is None else part.filter(is_fresh(part))
-            for name, values in keys.items():
-                values.append(np.array((part if name == "id" else fresh).column(f"{KEY}{name}")))
-            for split in done:
-                rows_of = part if len(done) == 1 else part.filter(_of_split(part, split))
-                if len(rows_of):
-                    writer.write(rows_of, split)
-                    done[split] += len(rows_of)
+        for split, part in _checked(relations, rows, batches, keys, tuple(done)):
+            writer.write(part, split)
+            done[split] += len(part)
             if progress is not None:
                 progress(sum(done.values()), None)
         files = writer.finish()
-    whole = {name: np.concatenate([np.empty(0, np.uint64), *values]) for name, values in keys.items()}
-    return writer, files, whole, done
+    return writer, files, _whole(keys), done
+
+
+def _checked(
+    relations: Relations,
+    rows: Rows,
+    batches: Iterable[pa.RecordBatch],
+    keys: dict[str, list[np.ndarray]],
+    splits: tuple[str, ...],
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each split, looked at once more, slice by slice; their keys are noted for the closing of the books.
+
+    No record of the lake's stands behind a replayed row; that its id is its own is looked at all the same.
+    """
+    for part in sliced(check(rows, batches)):
+        fresh = part if relations.mixed is None else part.filter(is_fresh(part))
+        for name, values in keys.items():
+            values.append(np.array((part if name == "id" else fresh).column(f"{KEY}{name}")))
+        for split in splits:
+            rows_of = part if len(splits) == 1 else part.filter(_of_split(part, split))
+            if len(rows_of):
+                yield split, rows_of
+
+
+def _whole(keys: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([np.empty(0, np.uint64), *values]) for name, values in keys.items()}
 
 
 def _writer(plan: Plan, folder: Path | None, schema: pa.Schema, splits: tuple[str, ...]) -> Writer | PackedWriter:
@@ -347,10 +397,10 @@ def _refuse_repeats(dataset: str, ids: np.ndarray) -> None:
         )
 
 
-def _command(plan: Plan, snapshot: str, rules: str) -> str:
+def _command(plan: Plan, snapshot: str, views: str) -> str:
     """The command that makes the export again, as a user would type it beside its folder."""
     options = plan.options
-    words = [f"lake export {plan.dataset.name} OUT --at {snapshot} --views {rules} --format {options.format}"]
+    words = [f"lake export {plan.dataset.name} OUT --at {snapshot} --views {views} --format {options.format}"]
     words += [f"--shape {plan.shape}"] * (plan.shape != plan.dataset.offered[0])
     words += ["--no-provenance"] * (not options.provenance)
     words += [f"--val {options.val} --seed {options.seed}"] * bool(options.val)

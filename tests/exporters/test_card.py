@@ -1,8 +1,10 @@
+import msgspec
 import pyarrow as pa
 
 from exporters.card import render
 from exporters.datasets import DATASETS
 from exporters.receipt import Counts
+from views.policy import Policy
 
 SCHEMA = pa.schema(
     [
@@ -87,6 +89,16 @@ def test_the_words_say_what_there_is():
         "lake export --verify FOLDER",
     ):
         assert said in text
+
+
+def test_a_policy_is_told_to_its_parts():
+    """A part of a policy has a line for each of its own parameters, under the name that a policy file has it by."""
+    text = card(policy=msgspec.json.decode(Policy().to_json()))
+    policy = text[text.index("under the policy") : text.index("`receipt.json`")]
+    assert "- quality.gates: none\n- quality.eval_splits: eval, test\n" in policy
+    assert "- replay.max_bytes: not given\n" in policy
+    assert "- harmony.effort: medium\n" in policy
+    assert not set("{}[]'") & set(policy)
 
 
 def test_a_long_list_in_a_policy_is_counted():
