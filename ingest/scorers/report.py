@@ -3,9 +3,39 @@
 Not here: running them (`task_tests`, `rust`).
 """
 
+import re
+from typing import NamedTuple
+
 import msgspec
 
 from ingest import sandbox
+from ingest.scorers.scorer import Verdict
+
+ENDINGS = ("passed", "failed", "broken", "stopped", "unproven")
+BROKEN = re.compile(r"there is no code|the code does not (?:compile|load)|the code is not an answer")
+FAILED = re.compile(r"[0-9]+ of [0-9]+ checks fail")
+
+
+class Trial(NamedTuple):
+    """A verdict, and how the program with the candidate's code ended; None where none was started."""
+
+    verdict: Verdict
+    ran: sandbox.Outcome | None = None
+
+    @property
+    def ending(self) -> str:
+        """One of ENDINGS: what became of the code.
+
+        `failed`: its tests ran and one failed; `broken`: it is no code that compiles and loads; `stopped`: it ran into
+        a limit, or ended before its tests did; `unproven`: nothing shows that its tests ran, for no fault of its own.
+        """
+        if self.verdict.category == "accepted":
+            return "passed"
+        if self.verdict.category == "needs_human_review":
+            return "unproven"
+        if BROKEN.match(self.verdict.reasons[0]):
+            return "broken"
+        return "failed" if FAILED.match(self.verdict.reasons[0]) else "stopped"
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +56,12 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def concluded(answer: Report, ran: sandbox.Outcome) -> tuple[str, tuple[str, ...]]:
     """The category and the reasons, the firmest first."""
+    category, reasons = _concluded(answer, ran)
+    # Code may raise an error with half a character in its message, which no file holds.
+    return category, tuple(reason.encode("utf-8", "backslashreplace").decode() for reason in reasons)
+
+
+def _concluded(answer: Report, ran: sandbox.Outcome) -> tuple[str, tuple[str, ...]]:
     if answer.state == "syntax":
         return "rejected", (f"the code does not compile: {answer.message}",)
     if answer.state == "raised":

@@ -31,7 +31,7 @@ import msgspec
 
 from ingest import sandbox
 from ingest.scorers import rust_source as source
-from ingest.scorers.report import Report, concluded
+from ingest.scorers.report import Report, Trial, concluded
 from ingest.scorers.scorer import Task, Verdict
 from lake.errors import LakeError
 
@@ -192,20 +192,24 @@ class RustTests:
 
     def __call__(self, code: str, task: Task) -> Verdict:
         """The verdict on a candidate's code."""
+        return self.trial(code, task).verdict
+
+    def trial(self, code: str, task: Task) -> Trial:
+        """The verdict on a candidate's code, and how the compiler or the program ended."""
         strength = sandbox.strength(self.limits.without)
         if sys.platform == "linux" and "landlock" not in strength.layers:
-            return _person("this system has no Landlock, without which a program can change what its tests say")
+            return Trial(_person("this system has no Landlock, without which a program can change what its tests say"))
         parts = joined(code, task, frozenset(self.crates))
         if parts.problem is not None:
-            return parts.problem
+            return Trial(parts.problem)
         answer, program, compiling = self.built(parts)
         if answer.get("stage") != "done":
-            return self.unbuilt(answer, parts, compiling)
+            return Trial(self.unbuilt(answer, parts, compiling), compiling)
         report, ran = self.run(program)
         _refuse_unstarted(ran)
         answered = read_report(report)
         category, reasons = concluded(answered, ran)
-        return self.judged(category, reasons, answered, ran)
+        return Trial(self.judged(category, reasons, answered, ran), ran)
 
     def built(self, parts: Joined) -> tuple[dict[str, Any], bytes, sandbox.Outcome]:
         """What the compiler says, and the program if it made one."""

@@ -23,7 +23,7 @@ import msgspec
 from ingest import sandbox
 from ingest.scorers import configuration, rust
 from ingest.scorers.harness import wire
-from ingest.scorers.report import Report, concluded
+from ingest.scorers.report import Report, Trial, concluded
 from ingest.scorers.scorer import Evidence, NotScored, Task, Verdict, text_of
 from lake.errors import LakeError
 
@@ -67,6 +67,11 @@ class TaskTests:
 
     def __call__(self, evidence: Evidence, task: Task | None) -> Verdict | NotScored:
         """The verdict on one run."""
+        trial = self.trial(evidence, task)
+        return trial.verdict if isinstance(trial, Trial) else trial
+
+    def trial(self, evidence: Evidence, task: Task | None) -> Trial | NotScored:
+        """The verdict on one run, and how its code ended."""
         if task is None:
             return NotScored("the task is not known")
         if not (task.get("tests") or "").strip():
@@ -79,9 +84,9 @@ class TaskTests:
             return NotScored(f"tests in {language} need rustc, which is not on this machine")
         code = code_in(text_of(evidence), task.get("entry_point") or "", PYTHON if compiler is None else rust.LANGUAGES)
         if not code.strip():
-            return Verdict("rejected", ("there is no code in the text",), 0.0, {"compiled": False, "total": 0})
+            return Trial(Verdict("rejected", ("there is no code in the text",), 0.0, {"compiled": False, "total": 0}))
         if compiler is not None:
-            return rust.RustTests(compiler, self.options.rust_crates, self.limits())(code, task)
+            return rust.RustTests(compiler, self.options.rust_crates, self.limits()).trial(code, task)
         return self.tried(code, task)
 
     def limits(self) -> sandbox.Limits:
@@ -92,7 +97,7 @@ class TaskTests:
             without=self.options.without,
         )
 
-    def tried(self, code: str, task: Task) -> Verdict:
+    def tried(self, code: str, task: Task) -> Trial:
         """Run the tests in two sandboxes and judge what they report."""
         strength = sandbox.strength(self.options.without)
         ours, theirs = socket.socketpair()
@@ -108,7 +113,7 @@ class TaskTests:
             os.close(reading)
             if writing >= 0:
                 os.close(writing)
-        return verdict(report, judged, ran, strength)
+        return Trial(verdict(report, judged, ran, strength), ran)
 
     def _start(self, code: str, task: Task, ours: int, theirs: int, report: int) -> tuple[sandbox.Running, ...]:
         asked = {

@@ -83,6 +83,14 @@ def test_without_namespaces_verdicts_are_the_same(scorer, code):
     assert tried(weaker, code).category == tried(scorer, code).category
 
 
+@pytest.mark.parametrize("code", ["raise ValueError('\\ud800')", "def add(a, b): raise ValueError('\\udfff')"])
+def test_what_code_says_of_itself_can_be_written_down(scorer, code):
+    """Half a character in an error's message is spelled out, and so no reason for a file to refuse the verdict."""
+    verdict = tried(scorer, code)
+    assert verdict.category == "rejected"
+    assert "\\ud" in "".join(verdict.reasons).encode().decode()
+
+
 @pytest.mark.parametrize("code", ["while True: pass", "def add(a, b):\n    while True: pass"])
 def test_code_that_goes_on_is_stopped(code):
     """And rejected, saying so."""
