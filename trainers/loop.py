@@ -7,6 +7,7 @@ on begins at the step of its checkpoint without reading what came before.
 Not here: what a batch holds (the method's room), and what becomes of a run (`run`).
 """
 
+import dataclasses
 import queue
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from peft import PeftModel
 from torch.utils.data import DataLoader, IterableDataset
 
 from lake.errors import LakeError, UsageError
@@ -28,6 +30,13 @@ from trainers.shards import Shards
 from trainers.spec import Model, RunSpec
 
 _AHEAD = 4  # batches that are ready before they are asked for, where there is a device to wait for
+
+# What transformers 5.23 calls otherwise than 5.17 did.
+_CHECKPOINTING = next(
+    name
+    for name in ("activation_checkpointing", "gradient_checkpointing")
+    if name in {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
+)
 
 Arrays = Mapping[str, Array]
 Make = Callable[[Laid, Places], Arrays]
@@ -193,7 +202,7 @@ def arguments(job: Job, **others: Any) -> dict[str, Any]:
         "lr_scheduler_type": optimizer.schedule,
         "warmup_steps": optimizer.warmup_steps,
         "max_grad_norm": optimizer.max_grad_norm,
-        "gradient_checkpointing": spec.model.gradient_checkpointing,
+        _CHECKPOINTING: spec.model.gradient_checkpointing,
         "bf16": spec.model.dtype == "bfloat16",
         "seed": spec.seed,
         "data_seed": spec.seed,
@@ -253,8 +262,7 @@ def load_tokenizer(said: Model) -> transformers.PreTrainedTokenizerBase:
 
 def refuse_foreign_ids(shards: Shards, model: transformers.PreTrainedModel) -> None:
     """Raises LakeError where a token of the shards is none of the model's."""
-    embeddings: Any = model.get_input_embeddings()
-    rows = embeddings.weight.shape[0]
+    rows = vocabulary_of(model)
     for name, field in shards.fields.items():
         highest = int(field.tokens.max(initial=-1))
         if highest >= rows:
@@ -262,3 +270,9 @@ def refuse_foreign_ids(shards: Shards, model: transformers.PreTrainedModel) -> N
                 f"{shards.folder}: {name} has the token id {highest}, and the model has {rows} embeddings",
                 "build the shards with the model's own tokenizer",
             )
+
+
+def vocabulary_of(model: transformers.PreTrainedModel | PeftModel) -> int:
+    """How many token ids a model knows."""
+    embeddings: Any = model.get_input_embeddings()
+    return int(embeddings.weight.shape[0])
