@@ -367,8 +367,13 @@ class Record:
         )
 
     def fail(self, error: BaseException, step: int | None = None) -> None:
-        """Complete the record of a run that an error ended, after `step` steps if that is known."""
-        self._end(self.run.steps if step is None else step, state="failed", error=f"{type(error).__name__}: {error}")
+        """Complete the record of a run that an error ended, after `step` steps if that is known.
+
+        Whoever interrupts a run stops it, which is no failure.
+        """
+        state: State = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        self._end(self.run.steps if step is None else step, state=state, error=said)
 
     def _end(self, step: int, **changes: Any) -> None:
         last = msgspec.structs.replace(

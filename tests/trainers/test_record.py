@@ -129,12 +129,14 @@ def test_fewer_steps_than_planned_are_a_stop(tmp_path, shards):
 
 
 def test_a_failure_is_written_down(tmp_path, shards):
-    """An error that ends a run is in its record, with its message."""
+    """An error that ends a run is in its record, with its message; a run that somebody interrupts is stopped."""
     run = begun(tmp_path / "run", shards)
     run.fail(LakeError("the loss is nan"), step=3)
     said = record.read(tmp_path / "run")
     assert (said.state, said.error, said.steps) == ("failed", "LakeError: the loss is nan", 3)
     assert said.sessions[-1].ended_at is not None
+    run.fail(KeyboardInterrupt())
+    assert (record.read(tmp_path / "run").state, record.read(tmp_path / "run").error) == ("stopped", "KeyboardInterrupt")
 
 
 def test_a_run_that_goes_on_has_one_more_session(tmp_path, shards):
