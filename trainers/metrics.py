@@ -76,6 +76,13 @@ class Reporter(TrainerCallback):
         self._since = self._mark = 0.0
         self._paused = 0.0
 
+    @property
+    def final(self) -> dict[str, float]:
+        """What was measured last: the loss, and what the method measures by itself."""
+        if self.last is None:
+            return {}
+        return {**({} if self.last.loss is None else {"loss": self.last.loss}), **self.last.more}
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Cut what a run that goes on will report again, and start the clock."""
         if state.is_world_process_zero:

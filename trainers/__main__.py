@@ -1,0 +1,34 @@
+"""`python -m trainers RUN.toml`: a run on a machine that has no lake, or on several GPUs of it.
+
+    torchrun --nproc-per-node 8 -m trainers RUN.toml
+    accelerate launch --config_file fsdp.yaml -m trainers RUN.toml
+
+Where there is a lake, `lake train` says the same in more words and writes the run down there.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lake.errors import LakeError
+from trainers import spec
+from trainers.run import train
+
+
+def main() -> int:
+    """Run what a file says, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m trainers", description="Train as a file of settings says.")
+    parser.add_argument("settings", type=Path, metavar="RUN.toml")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    said = parser.parse_args()
+    try:
+        done = train(spec.read(said.settings), resume=said.resume)
+    except LakeError as error:
+        print(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
+        return error.exit_code
+    print(f"{done.run}: {done.state} after {done.steps} of {done.plan.steps} steps", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Next-token prediction on packed rows: pre-training, supervised fine-tuning, and adapters.
+
+Documents that share a row never see each other: the model is made to look at where they begin, and shown to do so,
+before the first step. The loss is the mean over all trained tokens of a step, whichever process has them.
+
+Not here: which rows a step takes (`plan`), which tokens count (`shards`), and where adapters go (`adapters`).
+"""
+
+from functools import partial
+
+import transformers
+from peft import PeftModel
+
+from lake.errors import UsageError
+from trainers import batches, guards
+from trainers.adapters import adapt
+from trainers.loop import FromPlan, HeldOut, Job, arguments, load, refuse_foreign_ids, vocabulary_of
+from trainers.order import Places
+from trainers.plan import Laid, Stage
+from trainers.shards import Shards
+
+FIELD = "text"
+
+
+class Packed(FromPlan, transformers.Trainer):
+    """A trainer of packed rows."""
+
+
+def trainer(job: Job) -> transformers.Trainer:
+    """A trainer of packed rows, ready to train. Raises LakeError where a model cannot keep documents apart."""
+    spec = job.spec
+    model: transformers.PreTrainedModel | PeftModel
+    model = load(transformers.AutoModelForCausalLM, spec.model, seed=spec.seed, frozen=spec.lora is not None)
+    refuse_foreign_ids(job.shards, model)
+    longest = max(stage.length or 0 for stage in spec.stages)
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and longest > room:
+        raise UsageError(f"stages: rows of {longest} tokens, and the model has {room} positions", "take shorter rows")
+    if spec.lora is not None:
+        transformers.set_seed(spec.seed)
+        model = adapt(model, spec.lora)
+    guards.guard(model)
+    held_out = _held_out(job)
+    said = arguments(
+        job,
+        eval_strategy="no" if held_out is None else "steps",
+        eval_steps=None if held_out is None else min(spec.evaluation.every or job.plan.steps, job.plan.steps),
+        per_device_eval_batch_size=spec.evaluation.rows,
+        prediction_loss_only=True,
+    )
+    made = Packed(
+        model,
+        transformers.TrainingArguments(**said),
+        eval_dataset=held_out,
+        processing_class=job.tokenizer,
+        job=job,
+        make=partial(_packed, job.shards, job.pad),
+    )
+    with made.compute_loss_context_manager():
+        guards.probe(model, vocabulary_of(model), made.args.device)
+    return made
+
+
+def _packed(shards: Shards, pad: int, laid: Laid, rows: Places) -> dict[str, batches.Array]:
+    return batches.packed(laid, rows, shards.fields[FIELD], pad)
+
+
+def _held_out(job: Job) -> HeldOut | None:
+    if job.validation is None:
+        return None
+    stage = Stage(rows=job.spec.evaluation.rows, length=job.spec.stages[-1].length)
+    lengths = job.validation.fields[FIELD].lengths
+    make = partial(_packed, job.validation, job.pad)
+    return HeldOut(job.validation, lengths, stage, make, whole=job.spec.method != "pretrain")

@@ -1,0 +1,185 @@
+"""A run from its settings to its checkpoint: shards, plan, trainer, record, one after the other.
+
+What can be refused is refused before anything is written. The record is there before the first step, and says at the
+end how it ended, whatever ended it. A run that was interrupted goes on from its newest whole checkpoint; what it then
+gives is what it would have given.
+
+Not here: how a method trains (its own room), and how a record gets into a lake (`receipts`).
+"""
+
+import importlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import huggingface_hub
+import huggingface_hub.errors
+import msgspec
+import numpy as np
+import torch
+import transformers
+from accelerate.utils import broadcast_object_list
+
+from lake.errors import UsageError
+from trainers import metrics, record
+from trainers.loop import Job, load_tokenizer
+from trainers.plan import Plan, plan
+from trainers.record import Record, Run
+from trainers.shards import Shards
+from trainers.spec import Model, RunSpec
+
+TRAIN, VALIDATION = "train", "validation"
+RESULT = "model"
+
+_ROOMS = {
+    "pretrain": "causal",
+    "sft": "causal",
+    "lora": "causal",
+    "dpo": "prefer",
+    "ipo": "prefer",
+    "kto": "kto",
+    "reward": "reward",
+    "grpo": "grpo",
+}
+# What of a hub's repository a run can need: never code, and weights in one format alone.
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+
+Progress = Callable[[int, int | None], None]
+
+
+def prepare(spec: RunSpec, progress: Progress | None = None) -> Job:
+    """All of a run but its model: what it trains on, in which order. Raises LakeError for whatever can be refused.
+
+    `progress` is told the tokens of the rows that become shards.
+    """
+    _quiet()
+    state = accelerate.PartialState()
+    # Resolved first and loaded by what was resolved: what the record names is what was trained.
+    spec = msgspec.structs.replace(spec, model=_resolved(spec.model))
+    tokenizer = load_tokenizer(spec.model)
+    with state.main_process_first():
+        splits = shards_of(spec, tokenizer, progress)
+    job = Job(
+        spec=spec,
+        shards=splits[TRAIN],
+        plan=plan_of(spec, splits[TRAIN]),
+        tokenizer=tokenizer,
+        validation=splits.get(VALIDATION),
+        rank=state.process_index,
+        processes=state.num_processes,
+    )
+    assert job.parts  # refuses what cannot be shared out
+    return job
+
+
+def train(
+    spec: RunSpec, *, resume: bool = False, progress: Progress | None = None, callbacks: Iterable[Any] = ()
+) -> Run:
+    """Do what the settings say, and return the record. Raises LakeError for whatever can be refused.
+
+    `callbacks` are transformers' own.
+    """
+    out = Path(spec.out)
+    before = _newest(out) if resume else None
+    if resume and before is None:
+        raise UsageError(f"{out}: there is no whole checkpoint to go on from", "begin again, in another folder")
+    if not resume and out.exists() and any(out.iterdir()):
+        raise UsageError(
+            f"{out}: there is something here already", "lake train --resume goes on; else name another out"
+        )
+    job = prepare(spec, progress)
+    room = importlib.import_module(f"trainers.{_ROOMS[spec.method]}")
+    trainer: transformers.Trainer = room.trainer(job)
+    kept = _record(job, before)
+    reporter = metrics.attach(trainer, job, kept)
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    try:
+        trainer.train(resume_from_checkpoint=None if before is None else str(before))
+        trainer.save_model(str(out / RESULT))
+    except BaseException as error:
+        kept.fail(error, trainer.state.global_step)
+        raise
+    kept.finish(trainer.state.global_step, model=out / RESULT, metrics=reporter.final)
+    return kept.run
+
+
+def shards_of(spec: RunSpec, tokenizer: Any, progress: Progress | None = None) -> dict[str, Shards]:
+    """What a run trains on, by split. Only where they have to be built is a lake needed."""
+    if spec.data.built is not None:
+        return {TRAIN: Shards.open(spec.data.built)}
+    build = importlib.import_module("trainers.build")  # a machine that trains on built ones has no lake
+    found: dict[str, Shards] = build.for_run(spec, tokenizer, progress)
+    return found
+
+
+def plan_of(spec: RunSpec, shards: Shards) -> Plan:
+    """Which rows each step of a run takes."""
+    lengths = np.sum([field.lengths for field in shards.fields.values()], axis=0)
+    return plan(shards.keys, lengths, spec.stages, spec.seed, whole=spec.method != "pretrain")
+
+
+def _record(job: Job, before: Path | None) -> Record:
+    spec, rank, world = job.spec, job.rank, job.processes
+    device = _device()
+    if before is not None:
+        step = int(before.name.rpartition("-")[2])
+        return Record.resume(spec.out, spec, plan=job.plan, step=step, device=device, world=world, rank=rank)
+    [run] = broadcast_object_list([record.new_id(spec.method)])
+    return Record.begin(
+        spec.out,
+        spec,
+        shards={TRAIN: job.shards} if job.validation is None else {TRAIN: job.shards, VALIDATION: job.validation},
+        plan=job.plan,
+        model=_files(spec.model.path),
+        tokenizer=_files(spec.model.tokenizer),
+        device=device,
+        world=world,
+        rank=rank,
+        run=run,
+    )
+
+
+def _files(folder: str | None) -> record.Files | None:
+    return None if folder is None else record.folder_files(folder, folder)
+
+
+def _device() -> str:
+    device = accelerate.PartialState().device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
+
+
+def _newest(out: Path) -> Path | None:
+    """The newest checkpoint that says of itself what it was trained on, which is written last."""
+    found = [path for path in out.glob("checkpoint-*") if record.trained(path) is not None]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _resolved(said: Model) -> Model:
+    """The same with folders instead of names on the hub. Raises UsageError where there are none."""
+    changes: dict[str, Any] = {}
+    for key in ("path", "tokenizer"):
+        named = getattr(said, key)
+        if named is None or os.path.isdir(named):
+            continue
+        if os.path.isabs(named):
+            raise UsageError(f"model.{key}: there is no folder {named}", "name one, or a model on the hub")
+        revision = said.revision if key == "path" else None
+        try:
+            changes[key] = huggingface_hub.snapshot_download(named, revision=revision, allow_patterns=_WANTED)
+        except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+            what = str(error).strip().splitlines()[0]
+            raise UsageError(f"model.{key}: {named}: {what}", "name a folder, or a model that can be fetched") from None
+    return msgspec.structs.replace(said, **changes)
+
+
+def _quiet() -> None:
+    """What the libraries remark is not what a run has to say; their warnings are."""
+    transformers.utils.logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("torch.distributed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*pin_memory.*no accelerator.*")
