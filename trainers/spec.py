@@ -158,6 +158,11 @@ class Grpo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     workers: Annotated[Count | None, Meta(description="answers tested at a time; by default one a core")] = None
     rewards: Annotated[Rewards, Meta(description="what an answer is worth")] = Rewards()
 
+    @property
+    def steps_of_round(self) -> int:
+        """How many steps learn from answers that are drawn at once."""
+        return self.steps_per_generation * self.iterations
+
 
 class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A run: its method, what it trains on and begins with, and how."""
@@ -351,6 +356,12 @@ def _contradictions(spec: RunSpec) -> Iterator[tuple[str, str | None]]:
     for section, methods in wanted.items():
         if section != "lora" and getattr(spec, section) is not None and method not in methods:
             yield f"{section}: {method} has no use for it", "leave the table out"
+    steps = (spec.grpo or Grpo()).steps_of_round
+    if method == "grpo" and spec.checkpoints.every is not None and spec.checkpoints.every % steps:
+        yield (
+            f"checkpoints.every: a run cannot go on from within the {steps} steps that learn from the same answers",
+            f"let it be a multiple of {steps}, which is grpo.steps_per_generation times grpo.iterations",
+        )
     if method == "lora" and spec.lora is None:
         yield "lora: adapters of which rank?", "add a table [lora] with r = 16"
 
