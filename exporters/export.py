@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exporters import card, receipt
+from exporters import card, hugging_face, receipt
 from exporters.dataset import KEY, SPLIT, Rows
 from exporters.datasets import DATASETS, dataset_named
 from exporters.faults import FirewallBreach, check, repeated_ids
@@ -121,7 +121,7 @@ def verify(lake: Lake, place: Place, progress: Progress | None = None) -> Verify
 
 def _verify(lake: Lake, folder: Path, called: str, progress: Progress | None) -> VerifyReport:
     said = receipt.read(folder, called)
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    present = files_of(folder, said)
     named = {file.path: file for file in said.files}
     snapshot = lake.snapshot(said.snapshot)
     snapshot.prove()
@@ -194,6 +194,12 @@ def _options(lake: Lake) -> Mapping[str, str] | None:
 def _as_far_as(found: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     """What was found, of those things alone that were told."""
     return {name: value for name, value in found.items() if name in told}
+
+
+def files_of(folder: Path, said: Receipt) -> set[str]:
+    """The files of an export that are there, without what the library that reads `hf` leaves beside them."""
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return {path for path in present if said.format != "hf" or not hugging_face.is_cache(path)}
 
 
 def mismatches(folder: Path, said: Receipt) -> Iterator[str]:

@@ -10,6 +10,7 @@ Not here: the rows (`encoders`), nor the card.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -38,6 +39,11 @@ _PLAIN = (
     pa.types.is_decimal,
     pa.types.is_null,
 )
+
+
+def is_cache(path: str) -> bool:
+    """Whether a file is one that the library leaves beside the rows that it works on: no rows of the dataset's."""
+    return re.fullmatch(r"(.*/)?cache-[^/]*\.arrow", path) is not None
 
 
 def data_file(number: int, count: int) -> str:

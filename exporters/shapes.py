@@ -306,11 +306,13 @@ def _task(row: Row, limits: Limits) -> Found | None:
 
 
 def _measured(row: Row, limits: Limits) -> Found | None:
-    if row.get("tests") is not None:
-        return _task(row, limits)
-    if row.get("answer") is None:
+    tests, answer = row.get("tests"), row.get("answer")
+    if tests is None and answer is None:
         return "tests", "missing field, and so is 'answer'"
-    return _texts("description", "answer")(row, limits)
+    # A text that a task does not have may be there, as an empty one.
+    if tests is None or (tests == "" and answer):
+        return _texts("description", "answer")(row, limits)
+    return _task(row, limits)
 
 
 def _tests(tests: object) -> Found | None:

@@ -6,7 +6,6 @@ Not here: what a row of a shape is (`shapes`), how files are read (`reading`), w
 (`export.verify` rebuilds them), nor any mending.
 """
 
-import re
 import zlib
 from array import array
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 import zstandard
 
 from exporters import receipt
-from exporters.export import mismatches
+from exporters.export import files_of, mismatches
 from exporters.places import fetched
 from exporters.reading import BATCH_ROWS, COLUMNAR, DataFile, Unreadable, batches, data_files, objects, rows, schema_of
 from exporters.shapes import FAMILIES, SHAPES, Found, Limits, row_problem, shape_of, shapes_named
@@ -137,7 +136,12 @@ def _validate(
     root: Path, called: str, among: tuple[str, ...], vocabulary: int | None, progress: Progress | None
 ) -> ValidateReport:
     sealed = (root / receipt.NAME).is_file()
-    check = _Check(among or _told(root, sealed=sealed), vocabulary, progress)
+    if not sealed and (inner := sorted(path.parent.name for path in root.glob(f"*/{receipt.NAME}"))):
+        raise UsageError(f"{called}: a folder of exports, each with rows of its own", f"name one: {', '.join(inner)}")
+    said = _told(root) if sealed else None
+    if vocabulary is None and said is not None and said.packing is not None:
+        vocabulary = said.packing.tokenizer.vocabulary
+    check = _Check(among or _meant(said), vocabulary, progress)
     checked = []
     for file in data_files(root, called):
         done, found = check.rows, check.found
@@ -156,15 +160,18 @@ def _validate(
     )
 
 
-def _told(root: Path, *, sealed: bool) -> tuple[str, ...]:
-    """The shapes that a receipt leaves, by its dataset; none where it says nothing, or nothing that can be read."""
-    if not sealed:
+def _told(root: Path) -> receipt.Receipt | None:
+    """The receipt; None where it cannot be read, of which `_Check.receipt` tells."""
+    with suppress(LakeError):
+        return receipt.read(root)
+    return None
+
+
+def _meant(said: receipt.Receipt | None) -> tuple[str, ...]:
+    """The shapes that a receipt leaves, by its dataset; none where it says none."""
+    if said is None:
         return ()
-    try:
-        dataset = receipt.read(root).dataset
-    except LakeError:
-        return ()
-    return FAMILIES.get(dataset, (dataset,) if dataset in SHAPES else ())
+    return FAMILIES.get(said.dataset, (said.dataset,) if said.dataset in SHAPES else ())
 
 
 class _Check:
@@ -213,11 +220,9 @@ class _Check:
             self._add(receipt.NAME, None, None, error.message)
             return
         named = {file.path for file in said.files}
-        present = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+        present = files_of(root, said)
         found = dict.fromkeys(named - present, "missing, and the receipt names it")
-        # What the library leaves beside the rows that it works on is no part of a dataset.
-        left = {path for path in present if re.fullmatch(r"(.*/)?cache-[^/]*\.arrow", path)}
-        found |= dict.fromkeys(present - named - left - {receipt.NAME}, "not in the receipt")
+        found |= dict.fromkeys(present - named - {receipt.NAME}, "not in the receipt")
         found |= dict.fromkeys(mismatches(root, said), "not the bytes that the receipt names")
         for path in sorted(found):
             self._add(path, None, None, found[path])

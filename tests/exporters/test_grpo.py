@@ -10,6 +10,7 @@ import pytest
 from exporters.export import export
 from exporters.faults import FirewallBreach
 from exporters.plan import Options
+from exporters.validate import validate
 from ingest.run import Options as IngestOptions
 from ingest.run import ingest
 from ingest.scorers.task_tests import TaskTests
@@ -127,6 +128,7 @@ def test_an_eval_task_has_tests_or_an_answer(tasks, tmp_path):
     assert (counts.considered, counts.exported, counts.quarantined) == (3, 2, 1)
     assert refused(tasks, "eval") == {"unmeasurable": "missing_tests"}
     assert rows(tmp_path / "eval")["measured-too"]["answer"] == "4"
+    assert validate(tmp_path / "eval").problems == ()
 
 
 def test_the_newest_event_of_a_task_counts(tasks, tmp_path):

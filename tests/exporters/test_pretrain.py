@@ -21,6 +21,8 @@ from exporters.export import export, export_all, verify
 from exporters.faults import FirewallBreach
 from exporters.plan import Options
 from exporters.relations import OffBalance
+from exporters.validate import Options as Checks
+from exporters.validate import validate
 from lake import Lake
 from lake.errors import UnknownRef, UsageError
 from tests.exporters.conftest import run, verdict
@@ -358,6 +360,19 @@ def test_verification_finds_a_changed_row(corpus, out, tmp_path):
     rows[3, 3] += 1
     np.save(path, rows)
     assert verify(corpus, tmp_path / "out").changed == ("data/train_64-00000-of-00001.npy",)
+
+
+def test_an_id_that_the_tokenizer_does_not_have_is_told(out, tokenizer, tmp_path):
+    """The receipt says how many ids there are, so nobody has to; who says another number is held to that."""
+    assert validate(out).ok
+    copy = shutil.copytree(out, tmp_path / "copy")
+    vocabulary = tokenizer.identity.vocabulary
+    [file] = copy.glob("data/train_64-*.npy")
+    np.load(file, mmap_mode="r+")[3, 5] = vocabulary
+    told = [(one.row, one.field, one.problem) for one in validate(copy).problems if one.row is not None]
+    assert told == [(4, "input_ids[5]", f"token id {vocabulary} out of vocabulary: it has {vocabulary}")]
+    wider = validate(copy, options=Checks(vocabulary=vocabulary + 1))
+    assert [one.row for one in wider.problems] == [None]
 
 
 def test_a_tokenizer_that_the_lake_lost_is_named(corpus, options, tokenizer, tmp_path):

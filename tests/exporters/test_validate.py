@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.export import export
+from exporters.export import export, verify
 from exporters.formats import Writer
 from exporters.plan import Options as Exporting
 from exporters.shapes import SHAPES
@@ -407,6 +407,7 @@ def test_more_shapes_are_known(tmp_path, shape, row):
         ({"description": "d", "answer": " "}, "answer", "empty after stripping"),
         ({"description": "d", "tests": None}, "tests", "missing field, and so is 'answer'"),
         ({"description": "d", "tests": " ", "answer": "2"}, "tests", "empty after stripping"),
+        ({"description": "d", "tests": "", "answer": ""}, "tests", "empty after stripping"),
         ({"prompt": ""}, "prompt", "empty after stripping"),
         ({"instruction": "i"}, "output", "missing field"),
     ],
@@ -632,7 +633,18 @@ def test_what_the_library_leaves_beside_the_rows_is_no_fault(filled, tmp_path):
     assert list((tmp_path / "out" / "train").glob("cache-*.arrow"))
     assert validate(tmp_path / "out").ok
     assert validate(tmp_path / "out").rows == rows
+    assert verify(filled, tmp_path / "out").ok
     assert len(datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))) == rows
+
+
+def test_a_folder_of_exports_is_checked_one_by_one(tmp_path):
+    """Exports side by side have rows of their own, so which one is asked."""
+    for name in ("sft", "kto"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "receipt.json").write_text("{}")
+    with pytest.raises(UsageError, match="a folder of exports") as refusal:
+        validate(tmp_path)
+    assert refusal.value.hint == "name one: kto, sft"
 
 
 def test_the_receipt_says_what_the_rows_should_be(filled, tmp_path):
