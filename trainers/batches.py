@@ -8,6 +8,7 @@ Not here: moving arrays to a device, and what a trainer makes of them.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,13 @@ from trainers.plan import Laid
 from trainers.shards import Field
 
 Array = npt.NDArray[np.int64]
+
+
+class Rows(Protocol):
+    """What has the token ids of a row and knows which of them a loss may count, as `shards.Field` does."""
+
+    def row(self, number: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Those of one row."""
 
 
 def packed(laid: Laid, rows: Places, field: Field, pad: int) -> dict[str, Array]:
@@ -46,7 +54,7 @@ def packed(laid: Laid, rows: Places, field: Field, pad: int) -> dict[str, Array]
     return {"input_ids": input_ids, "position_ids": position_ids, "labels": labels}
 
 
-def padded(rows: Places, parts: Sequence[Field], pad: int, limit: int | None = None) -> dict[str, Array]:
+def padded(rows: Places, parts: Sequence[Rows], pad: int, limit: int | None = None) -> dict[str, Array]:
     """One example a row, its parts one after the other: `input_ids`, `attention_mask` and `labels`, int64.
 
     The shape is (rows, longest of them); padding is at the end. Raises ValueError where one is longer than `limit`.

@@ -238,6 +238,8 @@ def load(kind: Any, said: Model, *, seed: int, frozen: bool = False, **others: A
         if said.config is None:
             return kind.from_pretrained(said.path, revision=said.revision, **options)
         config = transformers.AutoConfig.from_pretrained(said.config)
+        # Weights that are drawn come from nowhere: PEFT would ask the hub about whatever is named here.
+        config.name_or_path = ""
         for name, value in others.items():
             setattr(config, name, value)
         transformers.set_seed(seed)
