@@ -5,6 +5,7 @@ format: `<field>.tokens.npy`, int32, the token ids of all rows one after the oth
 each row begins, and one more; `<field>.trained.npy`, bool, which tokens a loss may count. `keys.npy`, uint64, puts the
 rows in order (`order.keys_of` of their ids), `rows.parquet` has their ids and what else travels with them, row for row.
 The description, `shards.json`, is written last and names each file with its sha256: a folder that reads is whole.
+Where rows were held out, the shards of both splits lie side by side in one folder, as `train` and `validation`.
 
 Nothing but numpy, pyarrow and msgspec is needed to read one; a machine with GPUs needs no lake.
 
@@ -31,6 +32,7 @@ from trainers.order import Keys, Places, keys_of
 
 NAME = "shards.json"
 FORMAT = 1
+TRAIN, VALIDATION = "train", "validation"
 
 _KEYS, _ROWS = "keys.npy", "rows.parquet"
 _BUFFER_ROWS = 4096
@@ -46,7 +48,9 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shard folder holds. `made_from` is what its `key` is the hash of: the snapshot, dataset, tokenizer, …
 
-    `tokens` and `trained` count by field. `counts` says what became of the rows that were offered.
+    `tokens` and `trained` count by field. `counts` says what became of the rows that were offered: all of them are
+    `kept`, `dropped_overlong` or `untrained`, which are those with nothing to learn; of the kept some are `truncated`,
+    and `tokens_lost` were in those that were dropped or cut. In `literal_specials` a text spells a special token out.
     """
 
     format: int
@@ -57,6 +61,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     trained: dict[str, int]
     counts: dict[str, int]
     files: dict[str, Stored]
+    split: str = TRAIN
 
 
 def key_of(made_from: Mapping[str, Any]) -> str:
@@ -126,16 +131,26 @@ class Shards:
         return pq.read_table(self.folder / _ROWS, columns=columns, page_checksum_verification=True)
 
 
+def opened(folder: str | Path) -> dict[str, Shards]:
+    """The shards in a folder, by split: of all splits, or of the one that it is. Raises as `Shards.open`."""
+    folder = Path(folder)
+    places = [folder] if (folder / NAME).exists() else [folder / split for split in (TRAIN, VALIDATION)]
+    found = [Shards.open(place) for place in places if (place / NAME).exists()]
+    if not found:
+        return {TRAIN: Shards.open(folder)}
+    return {shards.description.split: shards for shards in found}
+
+
 class ShardWriter:
     """Writes rows one after the other into a folder that appears whole, as `writing` hands it out."""
 
-    def __init__(self, folder: Path, fields: Sequence[str]) -> None:
+    def __init__(self, folder: Path, fields: Sequence[str], columns: pa.Schema | None = None) -> None:
         self._folder = folder
         self._tokens = {name: _Column(folder / f"{name}.tokens.npy", np.int32) for name in fields}
         self._trained = {name: _Column(folder / f"{name}.trained.npy", np.bool_) for name in fields}
         self._offsets: dict[str, list[int]] = {name: [0] for name in fields}
         self._counted = dict.fromkeys(fields, 0)
-        self._ids: list[str] = []
+        self._columns = columns
         self._others: list[dict[str, Any]] = []
         self._rows: pq.ParquetWriter | None = None
         self._keys = _Column(folder / _KEYS, np.uint64)
@@ -156,10 +171,11 @@ class ShardWriter:
         if len(self._others) >= _BUFFER_ROWS:
             self._flush()
 
-    def finish(self, made_from: Mapping[str, Any], counts: Mapping[str, int]) -> Description:
+    def finish(self, made_from: Mapping[str, Any], counts: Mapping[str, int], split: str = TRAIN) -> Description:
         """Close every file, and write the description. Raises UsageError where there is no row."""
         if not self.count:
-            raise UsageError("there is nothing to train on: no row is left", f"what became of them: {dict(counts)}")
+            what = "there is nothing to train on" if split == TRAIN else f"there is nothing in the split {split}"
+            raise UsageError(f"{what}: no row is left", f"what became of them: {dict(counts)}")
         self._flush()
         assert self._rows is not None
         self._rows.close()
@@ -176,6 +192,7 @@ class ShardWriter:
             trained=dict(self._counted),
             counts=dict(counts),
             files={path.name: _stored(path) for path in sorted(self._folder.iterdir())},
+            split=split,
         )
         with (self._folder / NAME).open("xb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(said, order="sorted"), indent=2) + b"\n")
@@ -193,8 +210,9 @@ class ShardWriter:
     def _flush(self) -> None:
         if not self._others:
             return
-        table = pa.Table.from_pylist(self._others, schema=self._rows.schema if self._rows is not None else None)
+        table = pa.Table.from_pylist(self._others, schema=self._columns)
         if self._rows is None:
+            self._columns = table.schema
             self._rows = pq.ParquetWriter(
                 self._folder / _ROWS, table.schema, compression="zstd", write_page_checksum=True
             )
@@ -204,8 +222,10 @@ class ShardWriter:
 
 
 @contextmanager
-def writing(folder: str | Path, fields: Sequence[str]) -> Iterator[ShardWriter]:
+def writing(folder: str | Path, fields: Sequence[str], columns: pa.Schema | None = None) -> Iterator[ShardWriter]:
     """A writer of the shards that are to appear at `folder`, once it has finished. Raises LakeError if they are there.
+
+    `columns` are those of the rows, `id` among them; by default what the first rows have.
 
     Left without `finish`, or by an error, it leaves nothing.
     """
@@ -214,7 +234,7 @@ def writing(folder: str | Path, fields: Sequence[str]) -> Iterator[ShardWriter]:
         raise LakeError(f"{folder}: there is something here already", "name a new folder")
     scratch = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     scratch.mkdir(parents=True)
-    writer = ShardWriter(scratch, fields)
+    writer = ShardWriter(scratch, fields, columns)
     try:
         yield writer
         if (scratch / NAME).exists():
@@ -256,4 +276,5 @@ class _Column:
 
 def _stored(path: Path) -> Stored:
     with path.open("rb") as data:
+        os.fsync(data.fileno())
         return Stored(path.stat().st_size, hashlib.file_digest(data, "sha256").hexdigest())

@@ -1,0 +1,334 @@
+"""Rows of training sets as token ids, with which of them are learned from: what assistants say, and the end of it.
+
+A conversation becomes text by a chat template, and `{% generation %}` in the template says what the assistant says;
+known templates that lack it have a counterpart in TRL that does not, and any other is refused. Of what is so marked,
+that which a prompt for generation holds already, and white space behind the token that ends a turn, is not learned
+from: a model that answers would never say it. Documents are learned from as a whole, their end included; a prompt and
+its answers are encoded apart, so that no token is of both.
+
+Special tokens are those that the template writes. A text that spells one out is text.
+
+Not here: text to ids (`encoding`), and what becomes of rows that are too long or have nothing to learn (`build`).
+"""
+
+import copy
+import hashlib
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jinja2
+import msgspec
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from lake.errors import LakeError, UsageError
+from trainers.encoding import Encoder, Marked, Piece
+
+Kind = Literal["text", "pair", "answer", "prompt"]
+Row = Mapping[str, Any]
+
+# The fields of each kind of row. A text is a conversation, a document, or a prompt and its completion in one.
+FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    "text": ("text",),
+    "pair": ("prompt", "chosen", "rejected"),
+    "answer": ("prompt", "completion"),
+    "prompt": ("prompt",),
+}
+
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_MARK_IT = "put {% generation %} before what the assistant says, and {% endgeneration %} behind the token that ends it"
+# Two characters of no meaning stand around what is text, though it spells a special token out.
+_PRIVATE = range(0xE000, 0xF900)
+
+
+class Unrenderable(LakeError):
+    """A row of which the chat template makes no text, or one that cannot be taken apart."""
+
+
+class _Said(NamedTuple):
+    """A conversation as text, and where in it the assistant speaks: pairs of places, in order."""
+
+    text: str
+    spoken: list[tuple[int, int]]
+
+
+class Renderer:
+    """Renders rows of a kind. Those of a `chat` are conversations, by the tokenizer's own chat template or this one.
+
+    `date` is what a template is told that asks for the day, as 2026-01-31: a clock has no say in what is trained on.
+    `literal_rows` counts the rows so far in which a text spells a special token out.
+    Raises UsageError where there is no template, or none that says what the assistant says and where it ends.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: Kind,
+        *,
+        chat: bool,
+        template: str | None = None,
+        date: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.encoder = Encoder(tokenizer)
+        self.literal_rows = 0
+        special = sorted(self.encoder.specials, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, special)) or "(?!)")
+        self._told = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        self._template = None
+        if chat:
+            self._template = _dated(_template_of(tokenizer, template, learned=kind != "prompt"), date)
+        self._opening = ""
+        if self._template is not None and kind != "prompt":
+            self._look()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the ids of a row depend on, for a key."""
+        template = None if self._template is None else hashlib.sha256(self._template.encode()).hexdigest()
+        return {"tokenizer": self.encoder.identity, "template": template}
+
+    def rows(self, rows: Sequence[Row]) -> list[dict[str, Marked]]:
+        """The fields of each row, as FIELDS has them for this kind. Raises Unrenderable, with the row's id.
+
+        A row has `messages`; or `text`; or `prompt` and, by its kind, `completion`, or `chosen` and `rejected`: texts,
+        or lists of messages. `tools` may be beside them.
+        """
+        fields = [self._fields(row) for row in rows]
+        for of_row in fields:
+            pieces = chain.from_iterable(of_row)
+            self.literal_rows += any(piece.literal and self._special.search(piece.text) for piece in pieces)
+        made = iter(self.encoder.rows(list(chain.from_iterable(fields))))
+        return [{name: next(made) for name in FIELDS[self.kind]} for _ in rows]
+
+    def prompt(self, row: Row) -> str:
+        """A row's prompt as text, with what begins an answer if it is a conversation."""
+        said: str | list[Any] = row["prompt"]
+        return said if isinstance(said, str) else self._render(row, said, row.get("tools"), prompt=True).text
+
+    def _fields(self, row: Row) -> list[list[Piece]]:
+        """The pieces of each field of a row, in the order of FIELDS."""
+        if self.kind == "text" and "messages" in row:
+            [messages, tools], marks = self._set_apart([row["messages"], row.get("tools")])
+            return [_pieces(self._render(row, messages, tools), marks)]
+        if self.kind == "text" and "text" in row:
+            return [[*self._begin, *self._document(row["text"])]]
+        names = [name for name in ("completion", "chosen", "rejected") if name in row and self.kind != "prompt"]
+        sides = [row[name] for name in names]
+        if isinstance(row["prompt"], str):
+            prompt = Piece(row["prompt"], trained=False, literal=True)
+            fields = [[*self._begin, prompt], *map(self._document, sides)]
+        else:
+            fields = self._continued(row, sides)
+        return [list(chain.from_iterable(fields))] if self.kind == "text" else fields
+
+    @property
+    def _begin(self) -> list[Piece]:
+        return [] if self.encoder.bos is None else [Piece(self.encoder.bos, trained=False)]
+
+    def _document(self, text: str) -> list[Piece]:
+        return [Piece(text, trained=True, literal=True), Piece(self.encoder.eos, trained=True)]
+
+    def _continued(self, row: Row, sides: Sequence[list[Any]]) -> list[list[Piece]]:
+        """The pieces of a prompt that is a conversation, and of what each side adds to it."""
+        [prompt, tools, *sides], marks = self._set_apart([row["prompt"], row.get("tools"), *sides])
+        before = self._render(row, prompt, tools, prompt=True).text
+        fields = [_pieces(_Said(before, []), marks)]
+        for side in sides:
+            whole, spoken = self._render(row, [*prompt, *side], tools)
+            if not whole.startswith(before):
+                raise Unrenderable(
+                    f"{row['id']}: by this chat template, its conversation does not begin with its prompt",
+                    "take a template that writes a turn the same way whatever follows: --template, or data.template",
+                )
+            spoken = [(max(first, len(before)), stop) for first, stop in spoken if stop > len(before)]
+            # Nobody learns from what comes behind the end of the last turn, and nothing follows it.
+            stop = spoken[-1][1] if spoken else len(whole)
+            moved = [(first - len(before), stop - len(before)) for first, stop in spoken]
+            fields.append(_pieces(_Said(whole[len(before) : stop], moved), marks))
+        return fields
+
+    def _render(self, row: Row, messages: list[Any], tools: Any, *, prompt: bool = False) -> _Said:
+        """A conversation as text; a `prompt` ends with what begins an answer."""
+        if self._template is None:
+            raise Unrenderable(f"{row['id']}: it is a conversation, and texts were told", "report it")
+        render: Any = render_jinja_template  # it says that it returns a text, and takes what a template is told
+        try:
+            [text], [spoken] = render(
+                conversations=[list(map(_message, messages))],
+                tools=tools or None,
+                chat_template=self._template,
+                return_assistant_tokens_mask=self.kind != "prompt",
+                add_generation_prompt=prompt,
+                **self._told,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            raise Unrenderable(
+                f"{row['id']}: the chat template makes no text of it: {error}",
+                "take another template (--template, or data.template), or leave the row out by a retraction",
+            ) from None
+        return _Said(text, list(self._learned(text, spoken)))
+
+    def _learned(self, text: str, spoken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Of what the template marks, what a model would say itself."""
+        opening = self._opening
+        for first, stop in _joined(spoken):
+            at = text.rfind(opening, max(0, first - len(opening)), first + len(opening)) if opening else -1
+            begin = first if at < 0 else max(first, at + len(opening))
+            said = text[begin:stop].rstrip()
+            end = begin + len(said) if said.endswith(self.encoder.added) else stop
+            if begin < end:
+                yield begin, end
+
+    def _look(self) -> None:
+        """See on a conversation how an answer begins, and that every turn ends with a token that is learned."""
+        asked = {"role": "user", "content": "a"}
+        row = {"id": "a conversation of four turns"}
+        turns = [asked, {"role": "assistant", "content": "b"}] * 2
+        before, prompt = (self._render(row, [asked], None, prompt=ask).text for ask in (False, True))
+        self._opening = prompt.removeprefix(before) if prompt.startswith(before) else ""
+        text, spoken = self._render(row, turns, None)
+        said = [text[first:stop] for first, stop in spoken]
+        if len(said) != 2 or not all(one.endswith(self.encoder.added) for one in said):
+            raise UsageError(
+                f"the chat template marks {said} as what the assistant says, and not each turn with its end", _MARK_IT
+            )
+
+    def _set_apart(self, values: list[Any]) -> tuple[list[Any], re.Pattern[str] | None]:
+        """The same, with marks around texts that spell special tokens out; and what finds those, if there are any."""
+        texts = "".join(_texts(values))
+        if not self._special.search(texts):
+            return values, None
+        begin, end = [char for char in map(chr, _PRIVATE) if char not in texts][:2]
+        marked = _mapped(values, lambda text: self._special.sub(lambda found: f"{begin}{found[0]}{end}", text))
+        return marked, re.compile(f"{begin}([^{end}]*){end}|[{begin}{end}]")
+
+
+def template_in(path: Path) -> str:
+    """The chat template in a file. Raises UsageError."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", "name a chat template, a file of Jinja") from None
+
+
+def _template_of(tokenizer: PreTrainedTokenizerBase, given: str | None, *, learned: bool) -> str:
+    """The chat template, or its counterpart that says what the assistant says, where that is to be `learned`."""
+    own = tokenizer.chat_template
+    template = given if given is not None else own["default"] if isinstance(own, dict) else own
+    called = (
+        "the chat template" if given is not None else f"the chat template of {tokenizer.name_or_path or 'the model'}"
+    )
+    if template is None:
+        raise UsageError(
+            f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template, and the rows are conversations",
+            "name one: --template FILE.jinja, or data.template",
+        )
+    if not learned or _GENERATION.search(template):
+        return template
+    patched = copy.copy(tokenizer)
+    patched.chat_template = template
+    # TRL takes seconds to import, and most templates that are trained with need nothing of it.
+    known = importlib.import_module("trl.chat_template_utils")
+    try:
+        return str(known.get_training_chat_template(patched))
+    except ValueError:
+        raise UsageError(
+            f"{called} does not mark what the assistant says, and TRL knows none that does", _MARK_IT
+        ) from None
+
+
+def _dated(template: str, date: str | None) -> str:
+    """The template, with this day instead of today's."""
+    forms = re.findall(r"""strftime_now\(\s*['"]([^'"]*)['"]\s*\)""", template)
+    if not forms:
+        return template
+    if date is None:
+        raise UsageError(
+            "the chat template writes the day, and every day would have shards of its own",
+            'say the day in a policy (--policy, or data.policy): {"harmony": {"date": "2026-01-31"}}',
+        )
+    day = datetime.fromisoformat(date)
+    cases = "".join(
+        f"{{%- if form == '{form}' -%}}{day.strftime(form)}{{%- endif -%}}" for form in dict.fromkeys(forms)
+    )
+    return f"{{%- macro strftime_now(form) -%}}{cases}{{%- endmacro -%}}{template}"
+
+
+def _message(message: Any) -> dict[str, Any]:
+    """A message as templates take it: without what is null, its text as one, arguments of calls as objects."""
+    if not isinstance(message, dict):
+        raise TypeError(f"a message is an object, not {type(message).__name__}")
+    said = {name: value for name, value in message.items() if value is not None}
+    if isinstance(parts := said.get("content"), list) and all(_is_text(part) for part in parts):
+        said["content"] = "".join(part["text"] for part in parts)
+    if calls := said.get("tool_calls"):
+        said["tool_calls"] = list(map(_call, calls))
+    return said
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _call(call: Any) -> Any:
+    """A tool call, its arguments an object, as which templates expect what others send as a text of JSON."""
+    if not isinstance(call, dict):
+        return call
+    if isinstance(inner := call.get("function"), dict):
+        return {**call, "function": _call(inner)}
+    try:
+        made = msgspec.json.decode(call["arguments"]) if isinstance(call.get("arguments"), str) else None
+    except msgspec.DecodeError:
+        made = None
+    return {**call, "arguments": made} if isinstance(made, dict) else call
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans, one that begins where another ends as one with it."""
+    made: list[tuple[int, int]] = []
+    for first, stop in spans:
+        if made and made[-1][1] == first:
+            made[-1] = made[-1][0], stop
+        else:
+            made.append((first, stop))
+    return made
+
+
+def _pieces(said: _Said, marks: re.Pattern[str] | None) -> list[Piece]:
+    """The text in pieces: what is learned and what is not, and what is text though it spells special tokens out."""
+    made = []
+    cuts = [0, *chain.from_iterable(said.spoken), len(said.text)]
+    for number, (first, stop) in enumerate(pairwise(cuts)):
+        text = said.text[first:stop]
+        # What a pattern with one group splits alternates between what is around it and the group.
+        parts = [text] if marks is None else marks.split(text)
+        made += [Piece(part, number % 2 == 1, place % 2 == 1) for place, part in enumerate(parts) if part]
+    return made
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in messages and tools, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(name)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """The same messages and tools with every text changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(name): _mapped(inner, change) for name, inner in value.items()}
+    return [_mapped(inner, change) for inner in value] if isinstance(value, list) else value
