@@ -47,10 +47,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 # What travels with the tokens of a row, where the dataset has it.
-_ALWAYS = {"id": pa.string(), "task_id": pa.string(), "domain": pa.string(), "section_id": pa.string()}
+_ALWAYS = {name: pa.string() for name in ("id", "task_id", "domain", "event_id", "section_id")}
 _COLUMNS: Mapping[Kind, Mapping[str, pa.DataType]] = {
     "text": {},
-    "pair": {"chosen_run_id": pa.string(), "rejected_run_id": pa.string()},
+    "pair": {name: pa.string() for name in ("chosen_event_id", "rejected_event_id")},
     "answer": {"label": pa.bool_()},
     "prompt": {
         name: pa.string() for name in ("prompt", "description", "starter_code", "tests", "entry_point", "language")
@@ -77,7 +77,7 @@ def key(source: Source, renderer: Renderer, limits: Limits) -> dict[str, Any]:
     return {"build": FORMAT, "kind": renderer.kind, **source.said, **renderer.identity, **told}
 
 
-def shards(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progress | None = None) -> dict[str, Shards]:
+def for_run(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progress | None = None) -> dict[str, Shards]:
     """The shards that a run trains on, by their split; found under their key, or built now. Raises LakeError."""
     data, kind = spec.data, KINDS[spec.method]
     source: Source

@@ -19,7 +19,7 @@ from exporters.export import mismatches, parts
 from exporters.plan import Options, Plan, rules
 from exporters.reading import COLUMNAR, Unreadable, batches, data_files, objects
 from exporters.reading import rows as json_rows
-from lake import Lake
+from lake import Lake, Snapshot
 from lake.errors import Damaged, UsageError
 from trainers.rendering import Kind
 from views.connect import digest, dumps
@@ -93,7 +93,7 @@ class SnapshotSource:
     """Rows of a pinned snapshot."""
 
     lake: Lake
-    snapshot: str
+    snapshot: Snapshot
     plan: Plan
 
     @property
@@ -101,7 +101,8 @@ class SnapshotSource:
         """As a receipt says it."""
         options = self.plan.options
         return {
-            "snapshot": self.snapshot,
+            "snapshot": self.snapshot.id,
+            "tables": {kind: pin.version for kind, pin in self.snapshot.tables.items()},
             "dataset": self.plan.dataset.name,
             "shape": self.plan.shape,
             "views": digest(self.plan.sql),
@@ -124,11 +125,10 @@ class SnapshotSource:
 
     def read(self) -> Iterator[Rows]:
         """The rows of both splits, as they come. Raises LakeError."""
-        snapshot = self.lake.snapshot(self.snapshot)
-        snapshot.prove()
+        self.snapshot.prove()
         # So that the same rows can be made under these rules when newer ones are installed.
         self.lake.put_object(dumps(self.plan.sql))
-        for split, batch, json in parts(snapshot, self.plan):
+        for split, batch, json in parts(self.snapshot, self.plan):
             for start in range(0, len(batch), _CHUNK_ROWS):
                 yield Rows(split, [_decoded(row, json) for row in batch.slice(start, _CHUNK_ROWS).to_pylist()])
 
@@ -159,7 +159,7 @@ def of_snapshot(
         raise UsageError(f"the rules {options.views} have no dataset {dataset!r}", "leave the rules out")
     # Rows are taken as columns.
     options = msgspec.structs.replace(options, format="parquet")
-    return SnapshotSource(lake, snapshot.id, Plan(named, named.shape_named(shape), options, sql))
+    return SnapshotSource(lake, snapshot, Plan(named, named.shape_named(shape), options, sql))
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class ExportSource:
     @property
     def said(self) -> dict[str, Any]:
         """As the receipt says it: the rows are those of the snapshot."""
-        names = ("snapshot", "dataset", "shape", "views", "policy", "val", "seed", "replay", "provenance")
+        names = ("snapshot", "tables", "dataset", "shape", "views", "policy", "val", "seed", "replay", "provenance")
         told = msgspec.to_builtins(self.receipt)
         return {name: told[name] for name in names}
 
