@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
+
 from ingest.scorers.report import ENDINGS, Trial
 from ingest.scorers.scorer import NotScored
 from ingest.scorers.task_tests import Options, TaskTests
@@ -58,13 +60,18 @@ class RewardByTests:
     ) -> list[float]:
         """The rewards of answers to tasks whose columns are given, answer for answer, several tried at once.
 
-        Of what else TRL hands over (prompts, ids, its state) nothing is needed. Shares of the endings and the seconds
-        that all of it took are told to `log_metric`. Raises LakeError where an answer cannot be tried at all.
+        The same answer to the same task is tried once: a verdict is a function of the two. Of what else TRL hands over
+        (prompts, ids, its state) nothing is needed. Shares of the endings and the seconds that all of it took are told
+        to `log_metric`. Raises LakeError where an answer cannot be tried at all.
         """
         tasks = [dict(zip(TASK, values, strict=True)) for values in zip(*(columns[name] for name in TASK), strict=True)]
         began = time.monotonic()
+        asked = [msgspec.json.encode(one) for one in zip(completions, tasks, strict=True)]
+        first = {key: place for place, key in reversed(list(enumerate(asked)))}
         with ThreadPoolExecutor(self.tests.workers) as pool:
-            self.trials = tuple(pool.map(self._tried, completions, tasks))
+            tried = pool.map(lambda place: self._tried(completions[place], tasks[place]), first.values())
+            found = dict(zip(first, tried, strict=True))
+        self.trials = tuple(found[key] for key in asked)
         if log_metric is not None and self.trials:
             endings = Counter(trial.ending for trial in self.trials)
             for ending in ENDINGS:

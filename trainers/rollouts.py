@@ -9,6 +9,7 @@ Not here: drawing answers (`grpo`), rewarding them (`rewards`), and appending ev
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -42,15 +43,16 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     `step` is how often the policy's weights had been changed; `sample` counts the answers to one task at one step.
     `seed` is what this answer was drawn with. `task` is the event id of the task, if known. `outcome` is one of
-    `report.ENDINGS`, `exit_code` and `stderr` are those of the answer's code, if it was started.
+    `report.ENDINGS`, `exit_code` and `stderr` are those of the answer's code, if it was started. `Rollouts.append` says
+    which run, policy and sample it is.
     """
 
-    run: str
+    run: str = ""
     step: int
-    policy: str
+    policy: str = ""
     task_id: str
     task: str | None
-    sample: int
+    sample: int = 0
     seed: int
     prompt: str
     completion: str
@@ -127,10 +129,15 @@ class Rollouts:
             os.fsync(file.fileno())
 
     def append(self, rollouts: Iterable[Rollout]) -> None:
-        """Add lines, durably."""
+        """Add the answers of one step, durably: as this run's, and numbered for each task as they come."""
         is_new = not self.path.exists()
+        samples: Counter[str] = Counter()
         with self.path.open("ab") as file:
-            file.write(b"".join(msgspec.json.encode(one) + b"\n" for one in rollouts))
+            for one in rollouts:
+                policy = policy_of(self.run, one.step)
+                named = msgspec.structs.replace(one, run=self.run, policy=policy, sample=samples[one.task_id])
+                samples[one.task_id] += 1
+                file.write(msgspec.json.encode(named) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         if is_new:
