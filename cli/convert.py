@@ -1,6 +1,5 @@
 """The command that turns training rows of one format or shape into another."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +15,9 @@ def register(parent: typer.Typer) -> None:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of rows, or a folder of them.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="A file of rows, or a folder of them.")],
     out: Annotated[
-        Path,
+        str,
         typer.Argument(metavar="OUT", help="A new file, whose name tells the format, or a new folder."),
     ],
     shape: Annotated[

@@ -25,9 +25,10 @@ from exporters.places import appearing, appearing_file, refuse_taken
 from exporters.plain_rows import CannotHold, csv_batch, csv_schema, lines, refuse_for_lines
 from exporters.reading import COLUMNAR, DataFile, data_files, form_of
 from exporters.reshape import Reshape, reshaping
-from exporters.row_sources import ColumnRows, JsonRows, Lossy, line_parts, lossy, readable
+from exporters.row_sources import ColumnRows, JsonRows, Lossy, line_parts, lossy
 from exporters.shapes import shape_of
 from lake.errors import UsageError
+from lake.stores import is_bucket
 
 __all__ = ["FILES", "Converted", "Lossy", "Options", "convert"]
 
@@ -70,16 +71,24 @@ def convert(
     far and None. Raises UsageError, and Lossy for a row that cannot be kept; after either there is nothing at `out`.
     """
     options = options or Options()
+    for place in (source, out):
+        if is_bucket(str(place)):
+            raise UsageError(f"{place}: only files of this machine are converted", "copy it here, or from here")
     splits = _splits(Path(source), options.split)
     form = _form(Path(out), options.format, splits)
     made = _Conversion(splits, form, options.shape, progress)
-    if _is_file(Path(out)):
-        with appearing_file(Path(out)) as path:
-            made.into_file(path)
-    else:
-        refuse_taken(out)
-        with appearing(out) as folder:
-            made.into_folder(folder)
+    try:
+        if _is_file(Path(out)):
+            with appearing_file(Path(out)) as path:
+                made.into_file(path)
+        else:
+            refuse_taken(out)
+            with appearing(out) as folder:
+                made.into_folder(folder)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        # What its readers and writers cannot do is found out by letting them try.
+        why = " ".join(str(error).split())
+        raise Lossy(f"{source}: cannot be written as {form}: {why}", "another format may hold it") from error
     return Converted(rows=made.rows, source=made.shape, format=form)
 
 
@@ -105,8 +114,10 @@ def _form(out: Path, asked: str | None, splits: _Splits) -> str:
             raise UsageError(f"a folder cannot be of {form}", f"the formats are {', '.join(FORMATS)}")
         return form
     form = form_of(out) or ""
-    if form not in FILES:
-        raise UsageError(f"{out}: {form} is not written", f"a file's name ends in .{', .'.join(FILES)}")
+    # A file of this name has a footer, which a stream has not.
+    told = "feather" if out.suffix.lower() == ".feather" else form
+    if told not in FILES:
+        raise UsageError(f"{out}: {told} is not written", f"a file's name ends in .{', .'.join(FILES)}")
     if asked not in {None, form}:
         raise UsageError(f"{out}: the name says {form}, --format says {asked}", "leave out --format, or name a folder")
     if len(splits) > 1:
@@ -163,12 +174,11 @@ class _Conversion:
     def _parts(self, split: str) -> Iterator[pa.RecordBatch]:
         """The rows of a split as the format takes them."""
         for file in self._splits[split]:
-            with readable(file):
-                for part in self._encoded(file):
-                    yield part
-                    self.rows[split] += len(part)
-                    if self._progress is not None:
-                        self._progress(sum(self.rows.values()), None)
+            for part in self._encoded(file):
+                yield part
+                self.rows[split] += len(part)
+                if self._progress is not None:
+                    self._progress(sum(self.rows.values()), None)
 
     def _encoded(self, file: DataFile) -> Iterator[pa.RecordBatch]:
         if takes_lines(self._form) and isinstance(self._source, JsonRows):
@@ -181,7 +191,8 @@ class _Conversion:
                 else:
                     yield csv_batch(part) if self._form == "csv" else part
             except CannotHold as error:
-                raise lossy(file, numbers[error.row], error.field, error.why) from None
+                where = "parquet, arrow and hf hold it"
+                raise lossy(file, numbers[error.row], error.field, error.why, where) from None
 
 
 def _kind(files: list[DataFile]) -> type[JsonRows] | type[ColumnRows]:

@@ -80,6 +80,8 @@ def settled(column: pa.Array) -> pa.Array:
         return kind.wrap_array(settled(column.storage))
     nulls = column.is_null() if column.null_count else None
     if pa.types.is_struct(kind):
+        if not kind.num_fields:
+            nulls = column.is_null()  # what tells how many there are
         # `flatten` gives a child the nulls of its parent.
         return pa.StructArray.from_arrays([settled(child) for child in column.flatten()], fields=list(kind), mask=nulls)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

@@ -1,6 +1,6 @@
 """The JSON texts of the rows of a file, one by one: JSON lines or one array, plain, gzip or zstd.
 
-A text is what the file has, byte for byte; whether it is JSON is for whoever decodes it. What is held at a time is the
+A text is what the file has, byte for byte; whether it is JSON, `said` tells. What is held at a time is the
 longest row, and of that no more than LINE_BYTES.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import zstandard
 
 LINE_BYTES = 64 << 20
@@ -21,6 +22,7 @@ _WINDOW_BYTES = 1 << 27
 # At most 128 KiB come out of four bytes, so this many give 32 MiB at once.
 _ZSTD_BYTES = 1 << 10
 _SPACE = " \t\n\r"
+_decode = msgspec.json.Decoder().decode
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -37,6 +39,23 @@ def texts(path: Path, form: str) -> Iterator[tuple[int, bytes]]:
             yield from _lines(data)
         else:
             yield from _elements(data)
+
+
+def said(text: bytes) -> object:
+    """What a text says, as Python objects. Raises ValueError with why it is not JSON."""
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = "half of a surrogate pair" if _is_halved(text, str(error)) else error
+        raise ValueError(f"not JSON: {why}") from None
+
+
+def _is_halved(text: bytes, error: str) -> bool:
+    """Whether a text that seems to end too early is whole, and has an escape in it that is but half a character."""
+    try:
+        return "truncated" in error and bool(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_array(data: "io.BufferedReader[Any]") -> bool:

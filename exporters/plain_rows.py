@@ -13,10 +13,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exporters.inference import JSON, is_absent
+from exporters.inference import is_absent
 from lake.errors import UsageError
-
-_NAMED = {pa.struct([]).id: "an object", JSON.id: "JSON"}
 
 
 class CannotHold(Exception):
@@ -151,13 +149,20 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
+def _named(kind: pa.DataType) -> str:
+    if _is_list(kind):
+        return "a list"
+    if pa.types.is_struct(kind):
+        return "an object"
+    return "JSON" if isinstance(kind, pa.JsonType) else f"a value of {kind}"
+
+
 def _cell_column(column: pa.Array, name: str) -> pa.Array:
     kind = column.type
     if pa.types.is_struct(kind) or _is_list(kind) or isinstance(kind, pa.JsonType) or _without_json(kind):
         nulls = column.is_null().to_pylist()
         if False in nulls:
-            what = "a list" if _is_list(kind) else _NAMED.get(kind.id, f"a value of {kind}")
-            raise CannotHold(nulls.index(False), name, f"a CSV cannot hold {what}")
+            raise CannotHold(nulls.index(False), name, f"a CSV cannot hold {_named(kind)}")
         return pa.nulls(len(column), pa.string())
     if pa.types.is_floating(kind):
         return pa.array([None if value is None else repr(value) for value in column.to_pylist()], pa.string())

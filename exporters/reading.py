@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporters import hugging_face
-from exporters.json_texts import texts
+from exporters.json_texts import said, texts
 from lake.errors import UsageError
 
 # By the longest suffix that a name ends in.
@@ -178,12 +178,11 @@ def rows(file: DataFile) -> Iterator[tuple[int, object]]:
 
     A row that cannot be read is an Unreadable; a file that cannot be gone on with raises.
     """
-    decode = msgspec.json.Decoder().decode
     for number, text in texts(file.path, file.form):
         try:
-            yield number, decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            yield number, Unreadable(f"not JSON: {error}")
+            yield number, said(text)
+        except ValueError as error:
+            yield number, Unreadable(str(error))
 
 
 def objects(batch: pa.RecordBatch) -> list[dict[str, object]]:
@@ -257,6 +256,10 @@ def _npy(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        # Of anything else the library says that it might be unpickled.
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            raise UsageError(f"{path}: this is no .npy file", "an .npy file of token ids is wanted")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:

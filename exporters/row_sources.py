@@ -19,7 +19,7 @@ import zstandard
 from exporters import inference
 from exporters.encoders import LINE
 from exporters.inference import Columns, Texts
-from exporters.json_texts import texts
+from exporters.json_texts import said, texts
 from exporters.reading import DataFile, batches, objects, schema_of
 from exporters.reshape import Reshape, Unfit, applied
 from lake.errors import LakeError, UsageError
@@ -29,7 +29,9 @@ Row = dict[str, object]
 CHUNK_ROWS = 2048
 CHUNK_BYTES = 8 << 20
 
-_UNREADABLE = (EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, UnicodeDecodeError)
+_UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, UnicodeDecodeError)
+_MEND = "mend the row; 'lake validate' tells all that is wrong"
+_KEEP = "mend the row, or leave out --to to keep it as it is"
 
 
 class Lossy(LakeError):
@@ -59,21 +61,20 @@ class Source(Protocol):
         ...
 
 
-def lossy(file: DataFile, number: int, field: str | None, why: str) -> Lossy:
+def lossy(file: DataFile, number: int, field: str | None, why: str, hint: str) -> Lossy:
     """The refusal of a row."""
     place = f", field {field}" if field else ""
-    return Lossy(
-        f"{file.name}: row {number}{place}: {why}", "mend the row, or choose what can hold it: jsonl holds all"
-    )
+    return Lossy(f"{file.name}: row {number}{place}: {why}", hint)
 
 
 @contextmanager
-def readable(file: DataFile) -> Iterator[None]:
+def _readable(file: DataFile) -> Iterator[None]:
     """What a damaged file makes its reader raise, as an error that names the file."""
     try:
         yield
     except _UNREADABLE as error:
-        raise Lossy(f"{file.name}: cannot be read to its end: {error}", "get the file again") from error
+        why = " ".join(str(error).split())
+        raise Lossy(f"{file.name}: cannot be read to its end: {why}", "get the file again") from error
 
 
 class JsonRows:
@@ -151,9 +152,12 @@ class ColumnRows:
             yield Part(part if self._step is None else self._reshaped(self._step, part, file, numbers), numbers)
 
     def _stored(self) -> pa.Schema:
-        first = schema_of(self._files[0])
+        schemas = []
         for file in self._files:
-            schema = schema_of(file)
+            with _readable(file):
+                schemas.append(schema_of(file))
+        first = schemas[0]
+        for file, schema in zip(self._files, schemas, strict=True):
             if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
                 raise UsageError(f"{file.name}: two columns are called {twice!r}", "give each a name of its own")
             if not schema.equals(first):
@@ -165,7 +169,7 @@ class ColumnRows:
             return stored
         found = {name: Texts(name) for name in stored.names}
         for file in self._files:
-            for part in batches(file):
+            for part in _parts(file):
                 for name, seen in found.items():
                     seen.note(part.column(name))
         return pa.schema([(name, seen.type()) for name, seen in found.items()])
@@ -173,7 +177,7 @@ class ColumnRows:
     def _batches(self, file: DataFile) -> Iterator[Part]:
         assert self._given is not None
         done = 0
-        for part in batches(file):
+        for part in _parts(file):
             columns = [inference.typed(part.column(field.name), field.type) for field in self._given]
             yield Part(pa.record_batch(columns, self._given), range(done + 1, done + len(part) + 1))
             done += len(part)
@@ -187,7 +191,7 @@ class ColumnRows:
         kept = [field for field in given if field.name not in step.reads]
         for field in kept:
             if field.name in step.makes:
-                raise lossy(self._files[0], 1, field.name, "is there already, and would be overwritten")
+                raise lossy(self._files[0], 1, field.name, "is there already, and would be overwritten", _KEEP)
         return pa.schema([*columns.schema(), *kept])
 
     def _reshaped(self, step: Reshape, part: pa.RecordBatch, file: DataFile, numbers: Sequence[int]) -> pa.RecordBatch:
@@ -237,15 +241,21 @@ def _lines(held: list[str]) -> pa.RecordBatch:
 
 def _rows(file: DataFile) -> Iterator[tuple[int, bytes, Row]]:
     """The rows of a file of JSON: the number, the text, and what it says."""
-    decode = msgspec.json.Decoder().decode
-    for number, text in texts(file.path, file.form):
-        try:
-            row = decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise lossy(file, number, None, f"not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise lossy(file, number, None, "a row must be an object")
-        yield number, text, row
+    with _readable(file):
+        for number, text in texts(file.path, file.form):
+            try:
+                row = said(text)
+            except ValueError as error:
+                raise lossy(file, number, None, str(error), _MEND) from None
+            if not isinstance(row, dict):
+                raise lossy(file, number, None, "a row must be an object", _MEND)
+            yield number, text, row
+
+
+def _parts(file: DataFile) -> Iterator[pa.RecordBatch]:
+    """The rows of a file that has columns."""
+    with _readable(file):
+        yield from batches(file)
 
 
 def _reshaped(step: Reshape | None, row: Row, file: DataFile, number: int) -> Row:
@@ -254,7 +264,7 @@ def _reshaped(step: Reshape | None, row: Row, file: DataFile, number: int) -> Ro
     try:
         return applied(step, row)
     except Unfit as error:
-        raise lossy(file, number, error.field, error.why) from None
+        raise lossy(file, number, error.field, error.why, _KEEP) from None
 
 
 def _one_line(text: bytes) -> bytes:
