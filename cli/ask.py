@@ -5,9 +5,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +17,8 @@ import typer
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import At, Form, LakeUri, PolicyFile, policy_in
 from cli.output import Format, say, show
-from lake import KINDS, Commit, Lake, LakeError, Snapshot
-from lake.events import PIN_ORDER
+from lake import KINDS, Commit, Lake, LakeError
+from lake.events import LEDGERS, PIN_ORDER
 from lake.stores import is_bucket
 from views import catalog as catalogs
 from views import connect, lineage, needed
@@ -55,13 +55,16 @@ def sql(
 
     The relations are evidence, scores, tasks, retractions, rejects; verdicts, runs, accepted, partially_accepted,
     rejected, needs_review, unscored; sft, rag, preference; quarantine, considered, health. events.NAME is a table as
-    it was stored, retracted events included.
+    it was stored, retracted events included. metrics has the reports of training runs, events.receipts what the lake
+    did; both are as they are now, whatever --at says.
 
     Example: lake sql "select category, count(*) as runs from verdicts group by category"
     """
     text = sys.stdin.read() if statement == "-" else statement
-    snapshot, rules = Lake.open(lake).snapshot(at), policy_in(policy)
-    with connect(snapshot, rules, sql=needed(text) or None, as_far_as_whole=True) as connection:
+    door, rules = Lake.open(lake), policy_in(policy)
+    ledgers = {kind: door.paths(kind) for kind in LEDGERS if kind in text.lower()}
+    sources = needed(text) or None
+    with connect(door.snapshot(at), rules, sql=sources, ledgers=ledgers, as_far_as_whole=True) as connection:
         show(query(connection, text), form)
 
 
@@ -74,24 +77,26 @@ def shell(lake: LakeUri = HERE, at: At = None, policy: PolicyFile = None) -> Non
     program = shutil.which("duckdb", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
     if program is None:
         raise LakeError("there is no DuckDB shell on this machine", "run 'pip install duckdb-cli'")
-    snapshot = Lake.open(lake).snapshot(at)
+    door = Lake.open(lake)
+    snapshot, ledgers = door.snapshot(at), {kind: door.paths(kind) for kind in LEDGERS}
     with tempfile.TemporaryDirectory(prefix="lake-") as folder:
         file = os.path.join(folder, "lake.duckdb")
-        catalogs.write(file, snapshot, policy_in(policy))
+        catalogs.write(file, snapshot, policy_in(policy), ledgers=ledgers)
         say(f"{snapshot.vector}; '.tables' lists the relations, '.quit' leaves")
         first = os.path.join(folder, "first.sql")
-        Path(first).write_text(_walls(snapshot), "utf-8")
+        files = [path for kind in PIN_ORDER for path in snapshot.paths(kind)]
+        Path(first).write_text(_walls([*files, *chain.from_iterable(ledgers.values())]), "utf-8")
         ended = subprocess.run([program, "-readonly", "-init", first, file], check=False)
     raise typer.Exit(ended.returncode)
 
 
-def _walls(snapshot: Snapshot) -> str:
-    """What a shell does first: what is typed as SQL there reads the pinned files and nothing else.
+def _walls(files: Iterable[str]) -> str:
+    """What a shell does first: what is typed as SQL there reads these files and nothing else.
 
     The shell's own commands, such as .shell and .output, are the user's; so are the settings in ~/.duckdbrc.
     """
     own = Path.home() / ".duckdbrc"
-    paths = ", ".join("'{}'".format(path.replace("'", "''")) for kind in PIN_ORDER for path in snapshot.paths(kind))
+    paths = ", ".join("'{}'".format(path.replace("'", "''")) for path in files)
     read_own = [f".read {own}"] if own.is_file() else []
     walls = [f"set allowed_paths = [{paths}];", "set enable_external_access = false;"]
     return "\n".join((*read_own, *walls, ""))
@@ -106,14 +111,19 @@ def catalog(
 ) -> None:
     """Write the views as a file for any DuckDB shell or program.
 
-    The state is pinned, so the file stays true. It holds no data: the lake must stay where it is. Of a lake in a bucket
+    The state is pinned, so the file stays true, but for the ledgers (metrics of training runs, receipts), which are
+    those of now. It holds no data: the lake must stay where it is. Of a lake in a bucket
     it holds the files' URLs, which DuckDB reads once it has been told the credentials: CREATE SECRET (TYPE s3, …).
 
     Example: lake catalog lake.duckdb && duckdb lake.duckdb "from health"
     """
-    snapshot = Lake.open(lake).pin(at)
-    remote = {kind: snapshot.urls(kind) for kind in PIN_ORDER} if is_bucket(snapshot.root) else None
-    catalogs.write(str(file), snapshot, policy_in(policy), remote=remote, replace=force)
+    door = Lake.open(lake)
+    snapshot, remote, ledgers = door.pin(at), None, None
+    if is_bucket(snapshot.root):
+        remote = {kind: (snapshot if kind in PIN_ORDER else door).urls(kind) for kind in (*PIN_ORDER, *LEDGERS)}
+    else:
+        ledgers = {kind: door.paths(kind) for kind in LEDGERS}
+    catalogs.write(str(file), snapshot, policy_in(policy), ledgers=ledgers, remote=remote, replace=force)
     say(f"{file}: the views at snapshot {snapshot.id}")
 
 

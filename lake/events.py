@@ -38,6 +38,7 @@ ROLES = (
 CATEGORIES = ("accepted", "partially_accepted", "rejected", "needs_human_review")
 RETRACTION_TARGETS = ("event", "run", "task", "source")
 SECTION_TYPES = ("prose", "instruction", "preference")
+REPORTS = ("training", "evaluation")
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 SOURCE = pa.struct(
@@ -299,12 +300,37 @@ KINDS: dict[str, Kind] = {
             json=("inputs", "outputs", "counts", "versions", "extra"),
             ledger=True,
         ),
+        Kind(
+            "metrics",
+            "one report of how a training run goes",
+            pa.schema(
+                [
+                    _text("run", required=True),
+                    _text("what", required=True),
+                    pa.field("step", pa.int64()),
+                    pa.field("session", pa.int64()),
+                    pa.field("loss", pa.float64()),
+                    pa.field("learning_rate", pa.float64()),
+                    pa.field("grad_norm", pa.float64()),
+                    pa.field("seconds", pa.float64()),
+                    pa.field("tokens", pa.int64()),
+                    pa.field("trained_tokens", pa.int64()),
+                    pa.field("tokens_per_second", pa.float64()),
+                    pa.field("data_wait", pa.float64()),
+                    _text("extra"),
+                ]
+            ),
+            enums={"what": REPORTS},
+            json=("extra",),
+            ledger=True,
+        ),
     )
 }
 
 # Dependent before depended-on: a pin reads versions in this order, so no pinned score lacks its evidence and no pinned
 # fact its withdrawal, although tables commit one by one.
 PIN_ORDER = ("rejects", "annotations", "scores", "evidence", "replay", "prompts", "tasks", "retractions")
+LEDGERS = tuple(kind.name for kind in KINDS.values() if kind.ledger)
 
 
 def kind_named(name: str) -> Kind:

@@ -21,7 +21,7 @@ from lake.files import Store
 from lake.findings import Finding
 from lake.log import Appended, Log, Position
 from lake.released import Vacuumed, check_readable, hold
-from lake.snapshots import ID_LENGTH, Snapshot, manifest_of, scan_files
+from lake.snapshots import ID_LENGTH, Snapshot, manifest_of, paths_of, scan_files
 from lake.stores import store_at
 from lake.verify import examine
 
@@ -145,6 +145,15 @@ class Lake:
         return pa.Table.from_batches(
             scan_files(self._store, found, self._logs[kind].head().pin().files), schema=found.schema
         )
+
+    def paths(self, kind: str) -> list[str]:
+        """Paths on this machine of the files of a kind, at its newest version, ledgers included. Raises Damaged."""
+        return paths_of(self._store, kind_named(kind).name, self._logs[kind].head().pin().files)
+
+    def urls(self, kind: str) -> list[str]:
+        """The full addresses of the same files, for another engine to read."""
+        pin = self._logs[kind_named(kind).name].head().pin()
+        return [self._store.url(f"tables/{kind}/{file.path}") for file in pin.files]
 
     def snapshot(self, ref: str | None = None) -> Snapshot:
         """The state that a reference means: a snapshot's id (or the start of it), its name, a time, or versions.

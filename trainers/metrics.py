@@ -22,7 +22,7 @@ import transformers
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from lake.errors import LakeError
-from trainers import ledger
+from trainers import curves, ledger
 from trainers.curves import Curve, Point, finite
 from trainers.loop import Job
 from trainers.record import Record
@@ -78,10 +78,24 @@ class Reporter(TrainerCallback):
 
     @property
     def final(self) -> dict[str, float]:
-        """What was measured last: the loss, and what the method measures by itself."""
-        if self.last is None:
-            return {}
-        return {**({} if self.last.loss is None else {"loss": self.last.loss}), **self.last.more}
+        """Where the run stands: its last losses, what the method measures by itself, the speed of all its sessions."""
+        points = curves.read(self._record.out)
+        trained = [one for one in points if one.what == "training" and one.seconds and one.tokens]
+        seconds, tokens = (sum(getattr(one, name) for one in trained) for name in ("seconds", "tokens"))
+        said = {
+            "loss": next((one.loss for one in reversed(points) if one.what == "training"), None),
+            "evaluation_loss": next((one.loss for one in reversed(points) if one.what == "evaluation"), None),
+            "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
+        }
+        more = {} if self.last is None else self.last.more
+        return {**{name: value for name, value in said.items() if value is not None}, **more}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The tokens of all sessions of the run, and those of them that the loss has counted, where these are known."""
+        points = [one for one in curves.read(self._record.out) if one.what == "training"]
+        sums = {name: [getattr(one, name) for one in points] for name in ("tokens", "trained_tokens")}
+        return {name: sum(counts) for name, counts in sums.items() if counts and None not in counts}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Cut what a run that goes on will report again, and start the clock."""

@@ -10,14 +10,14 @@ Not here: keeping such a file up to date. The lake itself never reads one.
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 
 from lake.errors import LakeError
-from lake.events import KINDS, PIN_ORDER
+from lake.events import KINDS
 from views import engine
 from views.connect import Pinned, define, stand_in
 from views.policy import Policy
@@ -34,12 +34,14 @@ def write(
     snapshot: Pinned,
     policy: Policy | None = None,
     *,
+    ledgers: Mapping[str, Sequence[str]] | None = None,
     remote: Mapping[str, Sequence[str]] | None = None,
     replace: bool = False,
 ) -> None:
     """Writes the file, whole or not at all. Raises Occupied if there is one, unless `replace`.
 
-    Its views read the files' paths on this machine, or the URLs of each kind's files that `remote` has.
+    Its views read the files' paths on this machine, or the URLs of each kind's files that `remote` has. The ledgers'
+    are `ledgers`, or in `remote` too: those are as they are now, and no snapshot keeps them from being freed.
     """
     target = Path(path)
     if target.exists() and not replace:
@@ -52,8 +54,8 @@ def write(
             con.execute(f"attach '{made}' as catalog (storage_version '{STORAGE_VERSION}')")
             con.execute("use catalog")
             if remote is not None:
-                _stand_in(con, folder)
-            define(con, snapshot, policy or Policy(), remote=remote)
+                _stand_in(con, folder, remote)
+            define(con, snapshot, policy or Policy(), ledgers=ledgers, remote=remote)
             con.execute("use memory")
             con.execute("detach catalog")
         finally:
@@ -61,9 +63,9 @@ def write(
         _place(made.read_bytes(), target)
 
 
-def _stand_in(con: duckdb.DuckDBPyConnection, folder: str) -> None:
+def _stand_in(con: duckdb.DuckDBPyConnection, folder: str, kinds: Iterable[str]) -> None:
     """Lets views be made over files that cannot be opened here: an empty one of each kind, of the same columns."""
-    for kind in PIN_ORDER:
+    for kind in kinds:
         empty = os.path.join(folder, f"{kind}.parquet")
         pq.write_table(KINDS[kind].schema.empty_table(), empty)
         con.execute(f"set variable {stand_in(kind)} = [?]", [empty])

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -21,7 +22,7 @@ import msgspec
 import pyarrow as pa
 
 from lake.errors import Damaged, LakeError
-from lake.events import KINDS, PIN_ORDER
+from lake.events import KINDS, LEDGERS, PIN_ORDER
 from views import engine, gates
 from views.policy import Policy
 
@@ -109,9 +110,12 @@ def connect(
     threads: int | None = None,
     memory_limit: str = engine.MEMORY_LIMIT,
     folders: Sequence[str] = (),
+    ledgers: Mapping[str, Sequence[str]] | None = None,
     as_far_as_whole: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory database with every relation as a view over the snapshot's files.
+
+    The ledgers are no part of a snapshot: those have rows whose files `ledgers` names, as they are now.
 
     `sql` replaces the installed sources by others, such as those of an older export. The connection reads the pinned
     files alone, and writes nothing, unless `folders` names some in which it may. Raises Damaged if a file's name is not
@@ -120,15 +124,14 @@ def connect(
     A data file that is gone raises Damaged too; `as_far_as_whole`, only once a query reads a table that needs it.
     """
     damaged = _damaged(snapshot) if as_far_as_whole else {}
+    ledgers = ledgers or {}
     con = engine.connection(threads=threads, memory_limit=memory_limit)
     try:
-        con.execute(
-            "set allowed_paths = ?",
-            [[path for kind in PIN_ORDER if kind not in damaged for path in snapshot.paths(kind)]],
-        )
+        pinned = [path for kind in PIN_ORDER if kind not in damaged for path in snapshot.paths(kind)]
+        con.execute("set allowed_paths = ?", [[*pinned, *chain.from_iterable(ledgers.values())]])
         con.execute("set allowed_directories = ?", [list(folders)])
         con.execute("set enable_external_access = false")
-        define(con, snapshot, policy or Policy(), sql, damaged=damaged)
+        define(con, snapshot, policy or Policy(), sql, ledgers=ledgers, damaged=damaged)
         con.execute("set lock_configuration = true")
     except BaseException:
         con.close()
@@ -142,10 +145,11 @@ def define(
     policy: Policy,
     sql: Mapping[str, str] | None = None,
     *,
+    ledgers: Mapping[str, Sequence[str]] | None = None,
     remote: Mapping[str, Sequence[str]] | None = None,
     damaged: Mapping[str, str] | None = None,
 ) -> None:
-    """Creates the pinned tables, the policy and all relations in the connection's current database.
+    """Creates the tables, the policy and all relations in the connection's current database.
 
     The files come last: making a view binds all that it reads, and over files that means opening each, for every view.
 
@@ -153,17 +157,21 @@ def define(
     cannot be opened here, the variables `stand_in` must name files that can, of the same columns.
     """
     con.execute("create schema events")
-    for kind in PIN_ORDER:
+    for kind in (*PIN_ORDER, *LEDGERS):
         con.execute(f"create view events.{kind} as {_pinned(kind, ())}")
     _create_policy(con, policy)
     _create_relations(con, gates.as_they_stand(sources() if sql is None else sql, policy.quality))
     damaged = damaged or {}
     for kind, message in damaged.items():
         con.execute(f"create or replace view events.{kind} as {_failing(kind, message)}")
-    for kind in PIN_ORDER:
+    for kind in (*PIN_ORDER, *LEDGERS):
         if kind in damaged:
             continue
-        if paths := (snapshot.paths(kind) if remote is None else remote[kind]):
+        if remote is not None:
+            paths = remote.get(kind, ())
+        else:
+            paths = snapshot.paths(kind) if kind in PIN_ORDER else (ledgers or {}).get(kind, ())
+        if paths:
             con.execute(f"create or replace view events.{kind} as {_pinned(kind, paths, remote=remote is not None)}")
 
 

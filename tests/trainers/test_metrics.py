@@ -57,8 +57,8 @@ def spec_of(out, **more) -> RunSpec:
     )
 
 
-def trained(out, shards, *, resume=None, callbacks=(), poison=None, **more):
-    """Train a tiny model on these shards, with a reporter; the trainer, and what it wrote."""
+def trained(out, shards, *, resume=None, callbacks=(), **more):
+    """Train a tiny model on these shards, with a reporter."""
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(0)
@@ -86,12 +86,11 @@ def trained(out, shards, *, resume=None, callbacks=(), poison=None, **more):
         record = Record.begin(out, spec, shards={"train": shards}, plan=made)
     else:
         record = Record.resume(out, spec, plan=made, step=resume)
-    metrics.attach(trainer, job, record)
+    reporter = metrics.attach(trainer, job, record)
     for callback in callbacks:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=None if resume is None else str(out / f"checkpoint-{resume}"))
-    record.finish(trainer.state.global_step)
-    return trainer
+    record.finish(trainer.state.global_step, metrics=reporter.final, counters=reporter.counters)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +134,17 @@ def test_checkpoints_are_recorded(run):
     assert said.state == "finished"
     assert [one.step for one in said.checkpoints] == [3, 6, 8]
     assert all("model.safetensors" in one.files for one in said.checkpoints)
+
+
+def test_the_end_sums_up(run):
+    """The record ends with the last losses, the speed of the whole run, and all the tokens that its lines count."""
+    said, points = read(run), curves.read(run)
+    steps = [one for one in points if one.what == "training"]
+    assert said.metrics["loss"] == steps[-1].loss
+    assert said.metrics["evaluation_loss"] == points[-1].loss
+    assert said.counters == {name: sum(getattr(one, name) for one in steps) for name in ("tokens", "trained_tokens")}
+    speed = said.counters["tokens"] / sum(one.seconds for one in steps)
+    assert said.metrics["tokens_per_second"] == pytest.approx(speed, rel=0.01)
 
 
 class Stops(transformers.TrainerCallback):
