@@ -55,8 +55,10 @@ class Encoder:
             raise UsageError(
                 f"{called}: this tokenizer has no tokenizer.json", "save it once as a fast tokenizer of transformers'"
             )
-        if tokenizer.eos_token is None:
-            raise UsageError(f"{called}: which token ends a text is not said", "set eos_token in tokenizer_config.json")
+        if tokenizer.eos_token is None or tokenizer.eos_token_id not in tokenizer.added_tokens_decoder:
+            raise UsageError(
+                f"{called}: which special token ends a text is not said", "set eos_token in tokenizer_config.json"
+            )
         backend = tokenizers.Tokenizer.from_str(backend.to_str())
         backend.no_truncation()
         backend.no_padding()
@@ -89,15 +91,15 @@ class Encoder:
 
     def _rows(self, rows: Sequence[Sequence[Piece]]) -> list[Marked]:
         pieces = [
-            (piece, before is not None and not before.text.endswith(self.specials))
+            (piece.text, self._anchors(before, piece))
             for row in rows
             for before, piece in zip((None, *row), row, strict=False)
         ]
+        literal = [piece.literal for row in rows for piece in row]
         ids: list[list[int]] = [[]] * len(pieces)
-        for literal in (False, True):
-            places = [place for place, (piece, _) in enumerate(pieces) if piece.literal is literal]
-            chosen = [(pieces[place][0].text, pieces[place][1]) for place in places]
-            for place, found in zip(places, self._ids(chosen, literal=literal), strict=True):
+        for kind in (False, True):
+            places = [place for place, one in enumerate(literal) if one is kind]
+            for place, found in zip(places, self._ids([pieces[place] for place in places], literal=kind), strict=True):
                 ids[place] = found
         made, at = [], 0
         for row in rows:
@@ -109,18 +111,30 @@ class Encoder:
             made.append(Marked(tokens.astype(np.int32), trained))
         return made
 
-    def _ids(self, texts: Sequence[tuple[str, bool]], *, literal: bool) -> list[list[int]]:
-        """The ids of texts, each with whether it goes on where another text ended."""
+    def _anchors(self, before: Piece | None, piece: Piece) -> tuple[str, ...]:
+        """What may stand before a piece to encode it as it is behind another; nothing where it is encoded alone."""
+        if before is None:
+            return ()
+        special = next((one for one in self.specials if not before.literal and before.text.endswith(one)), None)
+        if special is None:
+            return _ANCHORS
+        return () if piece.literal else (special,)
+
+    def _ids(self, texts: Sequence[tuple[str, tuple[str, ...]]], *, literal: bool) -> list[list[int]]:
+        """The ids of texts, each with what may stand before it."""
         if not texts:
             return []
         fast = self._literal if literal else self._fast
         if not self._anchored:
             return _encoded(fast, [text for text, _ in texts])
-        return [self._going_on(fast, text) if goes_on else _encoded(fast, [text])[0] for text, goes_on in texts]
+        return [self._behind(fast, anchors, text) for text, anchors in texts]
 
     @staticmethod
-    def _going_on(fast: Any, text: str) -> list[int]:
-        for anchor in _ANCHORS:
+    def _behind(fast: Any, anchors: tuple[str, ...], text: str) -> list[int]:
+        """The ids of a text as it goes on behind the first of the anchors that does not merge with it."""
+        if not anchors:
+            return _encoded(fast, [text])[0]
+        for anchor in anchors:
             alone, both = _encoded(fast, [anchor, f"{anchor}{text}"])
             if both[: len(alone)] == alone:
                 return both[len(alone) :]

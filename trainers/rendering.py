@@ -17,7 +17,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -84,6 +84,7 @@ class Renderer:
         if chat:
             self._template = _dated(_template_of(tokenizer, template, learned=kind != "prompt"), date)
         self._opening = ""
+        self._opening_ends: list[int] = []
         if self._template is not None and kind != "prompt":
             self._look()
 
@@ -159,7 +160,7 @@ class Renderer:
             raise Unrenderable(f"{row['id']}: it is a conversation, and texts were told", "report it")
         render: Any = render_jinja_template  # it says that it returns a text, and takes what a template is told
         try:
-            [text], [spoken] = render(
+            [text], spoken = render(
                 conversations=[list(map(_message, messages))],
                 tools=tools or None,
                 chat_template=self._template,
@@ -172,29 +173,48 @@ class Renderer:
                 f"{row['id']}: the chat template makes no text of it: {error}",
                 "take another template (--template, or data.template), or leave the row out by a retraction",
             ) from None
-        return _Said(text, list(self._learned(text, spoken)))
+        return _Said(text, list(self._learned(text, spoken[0] if spoken else [])))
 
     def _learned(self, text: str, spoken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Of what the template marks, what a model would say itself."""
-        opening = self._opening
         for first, stop in _joined(spoken):
-            at = text.rfind(opening, max(0, first - len(opening)), first + len(opening)) if opening else -1
-            begin = first if at < 0 else max(first, at + len(opening))
+            begin = self._behind_opening(text, first)
             said = text[begin:stop].rstrip()
             end = begin + len(said) if said.endswith(self.encoder.added) else stop
             if begin < end:
                 yield begin, end
 
+    def _behind_opening(self, text: str, first: int) -> int:
+        """Where an answer begins that is marked from `first` on: behind what begins every answer.
+
+        Where that is there only in part, as in a turn that thinks nothing, behind its last token that is there.
+        """
+        opening = self._opening
+        before = next(k for k in range(min(len(opening), first), -1, -1) if text.startswith(opening[:k], first - k))
+        alike = takewhile(
+            lambda both: both[0] == both[1],
+            zip(opening, text[first - before : first - before + len(opening)], strict=False),
+        )
+        there = sum(1 for _ in alike)
+        if there < len(opening):
+            there = max((end for end in self._opening_ends if end <= there), default=0)
+        return max(first, first - before + there)
+
     def _look(self) -> None:
         """See on a conversation how an answer begins, and that every turn ends with a token that is learned."""
         asked = {"role": "user", "content": "a"}
         row = {"id": "a conversation of four turns"}
-        turns = [asked, {"role": "assistant", "content": "b"}] * 2
+        answers = ("this", "that")
+        turns = [turn for answer in answers for turn in (asked, {"role": "assistant", "content": answer})]
         before, prompt = (self._render(row, [asked], None, prompt=ask).text for ask in (False, True))
         self._opening = prompt.removeprefix(before) if prompt.startswith(before) else ""
+        added = re.compile("|".join(map(re.escape, sorted(self.encoder.added, key=len, reverse=True))))
+        self._opening_ends = [found.end() for found in added.finditer(self._opening)]
         text, spoken = self._render(row, turns, None)
         said = [text[first:stop] for first, stop in spoken]
-        if len(said) != 2 or not all(one.endswith(self.encoder.added) for one in said):
+        if len(said) != len(answers) or not all(
+            answer in one and one.endswith(self.encoder.added) for answer, one in zip(answers, said, strict=True)
+        ):
             raise UsageError(
                 f"the chat template marks {said} as what the assistant says, and not each turn with its end", _MARK_IT
             )
