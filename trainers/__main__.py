@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lake.errors import LakeError
 from trainers import spec
-from trainers.run import train
+from trainers.run import prepare, train
 
 
 def main() -> int:
@@ -22,7 +22,8 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     said = parser.parse_args()
     try:
-        done = train(spec.read(said.settings), resume=said.resume)
+        job = prepare(spec.read(said.settings), resume=said.resume)
+        done = train(job, resume=said.resume)
     except LakeError as error:
         print(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
         return error.exit_code

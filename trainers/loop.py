@@ -106,11 +106,11 @@ class FromPlan:
 
     def get_train_dataloader(self) -> "DataLoader[Any]":
         """The micro-batches of this process, from the step on that the trainer has reached."""
-        return DataLoader(_Parts(self), batch_size=None, num_workers=0)
+        return _loader(_Parts(self))
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> "DataLoader[Any]":
         """What was held out, as `HeldOut` hands it out."""
-        return DataLoader(self.eval_dataset if eval_dataset is None else eval_dataset, batch_size=None, num_workers=0)
+        return _loader(self.eval_dataset if eval_dataset is None else eval_dataset)
 
     def stream(self) -> Iterator[dict[str, torch.Tensor]]:
         """The same as an iterator of tensors, worked out ahead where a device is there to wait for."""
@@ -162,6 +162,15 @@ class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
         for first in range(0, self._laid.count, rows):
             places = np.arange(first, min(first + rows, self._laid.count), dtype=np.int64)
             yield {name: torch.from_numpy(array) for name, array in self._make(self._laid, places).items()}
+
+
+def _loader(batches: IterableDataset[dict[str, torch.Tensor]]) -> "DataLoader[Any]":
+    """A loader of batches that are made already.
+
+    One without a generator of its own would draw a number from everybody's as it begins, so that what is drawn after an
+    interruption, such as dropout, would be other than without one.
+    """
+    return DataLoader(batches, batch_size=None, num_workers=0, generator=torch.Generator())
 
 
 def _ahead(batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:

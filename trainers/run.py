@@ -51,13 +51,20 @@ _WANTED = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 Progress = Callable[[int, int | None], None]
 
 
-def prepare(spec: RunSpec, progress: Progress | None = None) -> Job:
+def prepare(spec: RunSpec, *, resume: bool = False, progress: Progress | None = None) -> Job:
     """All of a run but its model: what it trains on, in which order. Raises LakeError for whatever can be refused.
 
-    `progress` is told the tokens of the rows that become shards.
+    `progress` is told the rows that have become shards.
     """
+    out = Path(spec.out)
+    if resume and _newest(out) is None:
+        raise UsageError(f"{out}: there is no whole checkpoint to go on from", "begin again, in another folder")
+    if not resume and out.exists() and any(out.iterdir()):
+        raise UsageError(
+            f"{out}: there is something here already", "--resume goes on with a run; else name another out"
+        )
     _quiet()
-    state = accelerate.PartialState()
+    state = accelerate.PartialState(cpu=not torch.cuda.is_available())
     # Resolved first and loaded by what was resolved: what the record names is what was trained.
     spec = msgspec.structs.replace(spec, model=_resolved(spec.model))
     tokenizer = load_tokenizer(spec.model)
@@ -76,23 +83,10 @@ def prepare(spec: RunSpec, progress: Progress | None = None) -> Job:
     return job
 
 
-def train(
-    spec: RunSpec, *, resume: bool = False, progress: Progress | None = None, callbacks: Iterable[Any] = ()
-) -> Run:
-    """Do what the settings say, and return the record. Raises LakeError for whatever can be refused.
-
-    `callbacks` are transformers' own.
-    """
-    out = Path(spec.out)
-    before = _newest(out) if resume else None
-    if resume and before is None:
-        raise UsageError(f"{out}: there is no whole checkpoint to go on from", "begin again, in another folder")
-    if not resume and out.exists() and any(out.iterdir()):
-        raise UsageError(
-            f"{out}: there is something here already", "lake train --resume goes on; else name another out"
-        )
-    job = prepare(spec, progress)
-    room = importlib.import_module(f"trainers.{_ROOMS[spec.method]}")
+def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> Run:
+    """Do what was prepared, and return the record. `callbacks` are transformers' own. Raises LakeError."""
+    before = _newest(job.out) if resume else None
+    room = importlib.import_module(f"trainers.{_ROOMS[job.spec.method]}")
     trainer: transformers.Trainer = room.trainer(job)
     kept = _record(job, before)
     reporter = metrics.attach(trainer, job, kept)
@@ -100,11 +94,11 @@ def train(
         trainer.add_callback(callback)
     try:
         trainer.train(resume_from_checkpoint=None if before is None else str(before))
-        trainer.save_model(str(out / RESULT))
+        trainer.save_model(str(job.out / RESULT))
     except BaseException as error:
         kept.fail(error, trainer.state.global_step)
         raise
-    kept.finish(trainer.state.global_step, model=out / RESULT, metrics=reporter.final)
+    kept.finish(trainer.state.global_step, model=job.out / RESULT, metrics=reporter.final)
     return kept.run
 
 

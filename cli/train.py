@@ -1,0 +1,124 @@
+"""The command that trains.
+
+Only when a run begins is anything imported that needs torch.
+"""
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import msgspec
+import typer
+
+from cli.options import DEFAULT_LAKE as HERE
+from cli.options import DryRun, LakeUri
+from cli.output import Meter, counted, say
+from lake import Lake
+from lake.errors import LakeError, UsageError
+from trainers import spec, starting
+from trainers.record import Run
+from trainers.spec import METHODS, RunSpec
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the command to the `lake` command."""
+    parent.command()(train)
+
+
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help=f"How: {', '.join(METHODS)}.")] = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="The run's settings, as TOML.", show_default=False)
+    ] = None,
+    lake: LakeUri = HERE,
+    init: Annotated[bool, typer.Option("--init", help="Print settings to begin with, and do nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    replay_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--replay-run",
+            metavar="RUN.json",
+            help="Repeat the run that this records, and compare.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where, instead of what the settings say.", show_default=False),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train on a snapshot, as a file of settings says.
+
+    The run's folder gets its record (run.json), what each step consumed (ledger.parquet), measurements
+    (metrics.jsonl), checkpoints, and the model. The run is written down in the lake too.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m trainers FILE, then lake runs record FOLDER.
+    """
+    if replay_run is not None:
+        _again(replay_run, out)
+        return
+    if method not in METHODS:
+        raise UsageError(
+            f"there is no method {method!r}" if method else "which method?", f"it is one of {', '.join(METHODS)}"
+        )
+    if init:
+        typer.echo(starting.text(method), nl=False)  # type: ignore[arg-type]
+        return
+    if config is None:
+        raise UsageError(
+            "which settings?", f"lake train {method} --init > {method}.toml writes some; then say --config"
+        )
+    said = _placed(spec.read(config, method), lake, out)
+    run = _room("run")
+    with Meter("building shards", "rows") as meter:
+        job = run.prepare(said, resume=resume, progress=meter)
+    shards, plan = job.shards.description, job.plan
+    tokens = sum(shards.tokens.values())
+    say(f"{counted(shards.rows, 'row')}, {tokens:,} tokens: {counted(plan.steps, 'step')}, order {plan.digest[:12]}")
+    if not dry_run:
+        _told(run.train(job, resume=resume), said)
+
+
+def _again(recorded: Path, out: Path | None) -> None:
+    """Repeat a run, and say whether it gave the same."""
+    again = _room("again")
+    found = again.repeat(recorded, out)
+    for name, same in found.same.items():
+        say(f"{name}: {'the same' if same else 'DIFFERENT'}")
+    for name, versions in found.versions.items():
+        say(f"{name}: was {versions[0]}, is {versions[1]}")
+    if not found.ok:
+        raise LakeError(f"{found.out}: this is not what {recorded} records", "the lines above say what differs")
+
+
+def _told(done: Run, said: RunSpec) -> None:
+    """Write the run down in the lake, if it came from one, and say how it ended."""
+    loss = done.metrics.get("loss")
+    ended = "" if loss is None else f", loss {loss:.4g}"
+    say(f"{done.run}: {done.state} after {counted(done.steps, 'step')}{ended}")
+    if said.data.built is None:
+        _room("receipts").record(Lake.open(str(said.data.lake)), Path(said.out))
+    say(f"next: lake runs show {said.out}; lake runs plot {said.out}")
+
+
+def _placed(said: RunSpec, lake: str, out: Path | None) -> RunSpec:
+    """The settings with the lake and the folder that the command line says."""
+    if said.data.lake is None:
+        uri = lake if "://" in lake else os.path.abspath(lake)
+        said = msgspec.structs.replace(said, data=msgspec.structs.replace(said.data, lake=uri))
+    return said if out is None else msgspec.structs.replace(said, out=str(out.absolute()))
+
+
+def _room(name: str) -> ModuleType:
+    """A room of trainers that needs torch. Raises LakeError where it is not installed."""
+    try:
+        return importlib.import_module(f"trainers.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in {"trainers", "lake", "exporters"}:
+            raise
+        raise LakeError(
+            f"training needs {error.name}, which is not installed", "pip install torch, then 'evidence-lake[train]'"
+        ) from None
