@@ -126,11 +126,12 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Preference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How strongly a policy is held to its reference, and what labels weigh (KTO)."""
+    """How strongly a policy is held to its reference, what labels weigh (KTO), and where rewards lie (reward)."""
 
     beta: Annotated[Positive, Meta(description="a higher one stays nearer to the reference")] = 0.1
     desirable_weight: Annotated[NotNegative, Meta(description="what a wanted example weighs (kto)")] = 1.0
     undesirable_weight: Annotated[NotNegative, Meta(description="what an unwanted example weighs (kto)")] = 1.0
+    center: Annotated[NotNegative, Meta(description="how strongly rewards are kept around 0 (reward)")] = 0.0
 
 
 class Rewards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -352,7 +353,7 @@ def _contradictions(spec: RunSpec) -> Iterator[tuple[str, str | None]]:
         )
     if spec.packed and data.longest is not None:
         yield "data.longest: the length of the rows is what an example may have", "leave it out"
-    wanted = {"lora": ("lora",), "preference": ("dpo", "ipo", "kto"), "grpo": ("grpo",)}
+    wanted = {"lora": ("lora",), "preference": ("dpo", "ipo", "kto", "reward"), "grpo": ("grpo",)}
     for section, methods in wanted.items():
         if section != "lora" and getattr(spec, section) is not None and method not in methods:
             yield f"{section}: {method} has no use for it", "leave the table out"
