@@ -46,6 +46,8 @@ KINDS: Mapping[str, Kind] = {
     "grpo": "prompt",
 }
 
+HERE = "./lakehouse"  # where a lake is that nobody names
+
 # What travels with the tokens of a row, where the dataset has it.
 _ALWAYS = {name: pa.string() for name in ("id", "task_id", "domain", "event_id", "section_id")}
 _COLUMNS: Mapping[Kind, Mapping[str, pa.DataType]] = {
@@ -84,7 +86,7 @@ def for_run(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progres
     if data.export is not None:
         source = of_export(Path(data.export), kind)
     else:
-        lake = Lake.open(data.lake or os.environ.get("LAKE_URI") or "./lakehouse")
+        lake = Lake.open(data.lake or os.environ.get("LAKE_URI") or HERE)
         options = Options(
             policy=Policy() if data.policy is None else policy_in(Path(data.policy)),
             val=data.val,

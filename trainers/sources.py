@@ -143,13 +143,13 @@ def of_snapshot(
     if ref is None or ref.lower() in _RECENT:
         raise UsageError(
             "which snapshot? the newest is another one tomorrow",
-            "name one: lake snapshot create NAME, and data.snapshot",
+            "name one: lake snapshot create --name NAME, and data.snapshot",
         )
     snapshot = lake.snapshot(ref)
     if not snapshot.id.startswith(ref) and lake.names().get(ref) != snapshot.id:
         raise UsageError(
             f"{ref!r} is a state of the lake and no snapshot, which would outlast it",
-            f"lake snapshot create NAME --at {ref}, and name that",
+            f"lake snapshot create --name NAME --at {ref}, and name that",
         )
     options = options or Options()
     shape = _shape(dataset, kind, options.shape)
