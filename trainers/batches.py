@@ -8,6 +8,7 @@ Not here: moving arrays to a device, and what a trainer makes of them.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -36,22 +37,51 @@ def packed(laid: Laid, rows: Places, field: Field, pad: int) -> dict[str, Array]
     """
     assert laid.stage.length is not None
     shape = len(rows), laid.stage.length
-    input_ids, labels = np.full(shape, pad, np.int64), np.full(shape, IGNORED, np.int64)
-    position_ids = np.empty(shape, np.int64)
-    for place, row in enumerate(rows.tolist()):
-        at = 0
-        for piece in range(*laid.pieces(row).indices(len(laid.document))):
-            first = int(field.offsets[laid.document[piece]] + laid.offset[piece])
-            length = int(laid.lengths[piece])
-            within = slice(at, at + length)
-            tokens = field.tokens[first : first + length]
-            input_ids[place, within] = tokens
-            labels[place, within] = np.where(field.trained[first : first + length], tokens, IGNORED)
-            labels[place, at] = IGNORED
-            position_ids[place, within] = np.arange(length)
-            at += length
-        position_ids[place, at:] = np.arange(shape[1] - at)
-    return {"input_ids": input_ids, "position_ids": position_ids, "labels": labels}
+    pieces, last = _pieces(laid, rows)
+    # Views without the class that memory maps have, which costs more than a small copy whenever it is asked for a part.
+    tokens, trained, offsets = np.asarray(field.tokens), np.asarray(field.trained), np.asarray(field.offsets)
+    widths = laid.lengths[pieces].copy()
+    used = widths.cumsum()[last]
+    used[1:] -= used[:-1].copy()
+    # The last piece of each row is taken to reach to its end, and what is behind it is overwritten below.
+    widths[last] += shape[1] - used
+    starts = widths.cumsum() - widths
+    places = _places(shape[0] * shape[1])
+    positions = places - starts.repeat(widths)
+    index = (offsets[laid.document[pieces]] + laid.offset[pieces]).repeat(widths)
+    index += positions
+    # Tokens are gathered in the four bytes that they have on disk, and widened at the end. Products take no branch,
+    # which masks of many short spans would make the processor mispredict.
+    ids = tokens.take(index, mode="clip")
+    labels = ids - np.int32(IGNORED)
+    labels *= trained.take(index, mode="clip")
+    labels += np.int32(IGNORED)
+    labels[starts] = IGNORED
+    made = {"input_ids": ids.astype(np.int64), "position_ids": positions, "labels": labels.astype(np.int64)}
+    made = {name: array.reshape(shape) for name, array in made.items()}
+    for row in np.flatnonzero(used < shape[1]).tolist():
+        empty = slice(int(used[row]), None)
+        made["input_ids"][row, empty] = pad
+        made["position_ids"][row, empty] = places[: shape[1] - int(used[row])]
+        made["labels"][row, empty] = IGNORED
+    return made
+
+
+def _pieces(laid: Laid, rows: Places) -> tuple[slice | Places, Places]:
+    """The pieces of some rows, one row after the other, and which of them is the last of each row."""
+    begin, end = laid.row_offsets[rows], laid.row_offsets[rows + 1]
+    last = (end - begin).cumsum() - 1
+    if (begin[1:] == end[:-1]).all():
+        return slice(int(begin[0]), int(end[-1])), last
+    return np.concatenate([np.arange(*row) for row in zip(begin.tolist(), end.tolist(), strict=True)]), last
+
+
+@cache
+def _places(count: int) -> Array:
+    """0, 1, 2 and so on: the same for every batch of a stage."""
+    made = np.arange(count)
+    made.flags.writeable = False
+    return made
 
 
 def padded(rows: Places, parts: Sequence[Rows], pad: int, limit: int | None = None) -> dict[str, Array]:
