@@ -1,0 +1,60 @@
+"""The benchmark of accelerators runs anywhere at a tiny size, and says so where there is nothing to measure on."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.gpu import CASES, MODELS, OURS, TRL_APART, Order, _small, _write, floating_point_operations, peak_of
+
+ROOT = Path(__file__).parents[2]
+with_torch = pytest.mark.skipif(find_spec("trl") is None, reason="trains, with the extra train")
+
+
+def test_without_a_device_it_says_so(tmp_path):
+    """Where there is no CUDA device, or no torch, the benchmark says what it needs, and that is no failure."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--data", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={"CUDA_VISIBLE_DEVICES": "", "PATH": ""}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing measured" in done.stdout
+    assert "one CUDA device" in done.stdout
+
+
+def test_the_operations_that_a_token_takes():
+    """MFU counts 6 operations a weight and 12 for each place that attention looks at; frozen weights take 4."""
+    config = MODELS["7b"]
+    attention = 12 * 32 * 4096 * 2048
+    assert floating_point_operations(config, 6_600_000_000, 0, 2048) == 6 * 6.6e9 + attention
+    assert floating_point_operations(config, 6_600_000_000, 40_000_000, 2048) == 4 * 6.56e9 + 6 * 4e7 + attention
+    assert peak_of("NVIDIA H200") == peak_of("NVIDIA H100 80GB HBM3") == 989e12
+    assert peak_of("cpu") is None
+
+
+@with_torch
+@pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_all_sides_train_on_the_same_batches(tmp_path):
+    """A side's figures are of the steps after the first ones; all sides see the same tokens, and learn alike."""
+    side = pytest.importorskip("benchmarks.gpu_side")
+    side.torch.set_num_threads(1)
+    case = msgspec.structs.replace(_small(CASES[0]), stages=(_small(CASES[2]).stages[0], _small(CASES[2]).stages[1]))
+    _write(tmp_path / "case", case, steps=3)
+    asked = (Order(case, name, steps=3, warm=1, folder=str(tmp_path / "case")) for name in (OURS, TRL_APART))
+    ours, theirs = map(side.run, asked)
+    assert [one.length for one in ours] == [stage.length for stage in case.stages]
+    for one in ours:
+        rows = next(stage.rows for stage in case.stages if stage.length == one.length)
+        assert one.tokens_per_second * one.seconds == pytest.approx(2 * rows * one.length)
+        assert 0 < one.trained_per_second < one.tokens_per_second
+        assert 0 <= one.wait < 1
+        assert one.peak > 0
+        assert one.mfu is None
+    assert {one.side for one in theirs} == {TRL_APART}
+    assert [one.loss for one in theirs] == pytest.approx([one.loss for one in ours], rel=5e-3)
+    for one, other in zip(ours, theirs, strict=True):
+        assert other.trained_per_second * other.seconds == pytest.approx(one.trained_per_second * one.seconds)
