@@ -193,6 +193,8 @@ def export(
             dry_run=dry_run,
         )
         door = Lake.open(lake)
+        if tokenizer is None and not (eos is bos is pad is None):
+            raise UsageError("which tokenizer has these tokens?", "say --tokenizer FOLDER, and --length 2048")
         if tokenizer is not None:
             made = tokenizer_named(door, tokenizer, eos=eos, bos=bos, pad=pad)
             options = msgspec.structs.replace(options, tokenizer=made)

@@ -81,7 +81,8 @@ def export(
     sql = rules(lake, options)
     if named.relation not in sql:
         raise UsageError(f"the rules {options.views} have no dataset {dataset!r}", "export without --views")
-    shape = _PACKED if options.shape is None and options.tokenizer is not None else options.shape
+    packs = options.tokenizer is not None or bool(options.lengths)
+    shape = _PACKED if options.shape is None and packs and _PACKED in named.offered else options.shape
     plans = {Path(): Plan(named, named.shape_named(shape), options, sql)}
     [made] = _export(lake, plans, out, options, progress)
     return made

@@ -150,12 +150,16 @@ def check_ids(tokens: np.ndarray, vocabulary: int) -> None:
         )
 
 
+class _Token(msgspec.Struct):
+    content: str | None = None
+
+
 class _Config(msgspec.Struct):
     """What matters of a `tokenizer_config.json`: a token is its text, or an object with its text as `content`."""
 
-    eos_token: str | dict[str, Any] | None = None
-    bos_token: str | dict[str, Any] | None = None
-    pad_token: str | dict[str, Any] | None = None
+    eos_token: str | _Token | None = None
+    bos_token: str | _Token | None = None
+    pad_token: str | _Token | None = None
     add_bos_token: bool | None = None
 
 
@@ -229,7 +233,7 @@ _EVERY_BYTE = "".join(
 )
 
 
-def _settled(fast: Any, file: Path, name: str, named: str | None, said: str | dict[str, Any] | None) -> str:
+def _settled(fast: Any, file: Path, name: str, named: str | None, said: str | _Token | None) -> str:
     token = named if named is not None else _text(said)
     if token is None:
         why = (
@@ -254,8 +258,8 @@ def _opening(fast: Any, named: str | None, config: _Config) -> str | None:
     return token
 
 
-def _text(token: str | dict[str, Any] | None) -> str | None:
-    return token.get("content") if isinstance(token, dict) else token
+def _text(token: str | _Token | None) -> str | None:
+    return token.content if isinstance(token, _Token) else token
 
 
 def _name_one_of(fast: Any) -> str:

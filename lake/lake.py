@@ -233,7 +233,8 @@ class Lake:
         except FileNotFoundError:
             data = None
         if data is None:
-            raise UnknownRef(f"the lake keeps nothing under {digest}")
+            hint = "name a digest that stands in the receipt of one of its exports"
+            raise UnknownRef(f"the lake keeps nothing under {digest}", hint)
         if hashlib.sha256(data).hexdigest() != digest:
             raise Damaged(f"objects/{digest}: its bytes are not those that were kept", "restore it from a backup")
         return data

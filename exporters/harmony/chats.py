@@ -11,6 +11,7 @@ Keys that are not named here say nothing that either form could hold, and are pa
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -173,7 +174,8 @@ def _call(place: int, number: int, call: Any) -> Call:
         raise _wrong(place, f"tool_calls[{number}] has no name of letters, digits, '_', '-' and '.'")
     arguments = said.get("arguments")
     if isinstance(arguments, Mapping):
-        arguments = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+        with suppress(ValueError, TypeError, RecursionError):
+            arguments = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
     if not isinstance(arguments, str) or not is_object(arguments):
         raise _wrong(place, f"tool_calls[{number}]: the arguments of {name} are no JSON object")
     given = call.get("id")
@@ -215,4 +217,5 @@ def _tool(place: int, tool: Any) -> Tool:
     parameters = said.get("parameters")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise Unrenderable(f"tools[{place}]: the parameters of {name} are no object")
-    return Tool(name, str(said.get("description") or ""), parameters)
+    description = said.get("description")
+    return Tool(name, description if isinstance(description, str) else "", parameters)

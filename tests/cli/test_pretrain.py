@@ -50,12 +50,15 @@ def test_what_is_missing_to_pack_is_asked_for(run, documents):
     model = documents / "model"
     for typed, hint in (
         (["--tokenizer", model], "--length"),
-        (["--length", "64"], "--tokenizer"),
+        (["--length", "64"], "say --tokenizer"),
+        (["--eos", "<|end|>"], "say --tokenizer"),
+        (["--bos", "none"], "say --tokenizer"),
         (["--format", "npy"], "--tokenizer"),
         (["--shape", "packed"], "--tokenizer"),
         (["--tokenizer", documents / "nowhere", "--length", "64"], "tokenizer.json"),
         (["--tokenizer", model, "--length", "64", "--eos", "<|gone|>"], "<|end|>"),
         (["--tokenizer", "0" * 64, "--length", "64"], "--eos"),
+        (["--tokenizer", "0" * 64, "--length", "64", "--eos", "a", "--pad", "a"], "name a digest"),
     ):
         ran = run("export", "pretrain", documents / "out", *typed)
         assert ran.code == 2

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from exporters.harmony import (
     Turn,
     Unrenderable,
     completion,
+    definitions,
     encode,
     from_ids,
     parse,
@@ -199,6 +201,10 @@ def test_content_in_parts_and_the_keys_of_thinking_are_read():
     )
 
 
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+
+
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
@@ -227,6 +233,13 @@ def test_content_in_parts_and_the_keys_of_thinking_are_read():
             [ASKED, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"a": NaN}'}]}],
             "messages[1]: tool_calls[0]: the arguments of f are no JSON object",
         ),
+        *(
+            (
+                [ASKED, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": odd}}]}],
+                "messages[1]: tool_calls[0]: the arguments of f are no JSON object",
+            )
+            for odd in (float("nan"), datetime(2026, 1, 1, tzinfo=UTC), ENDLESS)
+        ),
         ([ASKED, CALLING, ASKED], "messages[2]: the call of get_weather has no result"),
         ([ASKED, CALLING, RESULT, RESULT], "messages[3]: a tool's result answers 'c1', and no such call is open"),
         (
@@ -254,6 +267,11 @@ def test_tools_that_are_none_are_refused(tools, why):
     """The error says which tool."""
     with pytest.raises(Unrenderable, match=re.escape(why)):
         read_chat([ASKED, ANSWER], tools)
+
+
+def test_a_description_that_is_no_text_is_none():
+    """Nothing that is no text is written as a comment."""
+    assert read_chat([ASKED, ANSWER], [{"name": "f", "description": {"a": 1}}]).tools == (Tool("f"),)
 
 
 def defined(parameters, description=""):
@@ -402,6 +420,9 @@ def test_instructions_keep_their_white_space_beside_tools():
     """What is read of a developer message are the instructions to the letter, and the definitions."""
     chat = Chat((Turn("user", "a"), Turn("assistant", "b")), "\n\n # Tools \n\n", (Tool("f"),))
     assert parse(render(chat)).instructions == chat.instructions
+    mentioned = f"{definitions.HEADING} is how {definitions.END} begins and ends"
+    alone = Chat(chat.turns, mentioned)
+    assert parse(render(alone)).instructions == mentioned
 
 
 def test_tags_of_older_forms_are_no_tokens():

@@ -133,6 +133,8 @@ def test_a_begin_token_is_used_where_the_tokenizer_puts_it(tmp_path):
         ({"pad_token": PAD}, {}, "which token is eos", "--eos"),
         ({"eos_token": EOS}, {}, "which token is pad", "--pad"),
         (None, {"pad": PAD}, "there is no tokenizer_config.json", EOS),
+        ({"eos_token": {"content": 5}, "pad_token": PAD}, {}, "tokenizer_config.json: Expected `str", "--eos"),
+        ({"eos_token": {"lstrip": True}, "pad_token": PAD}, {}, "which token is eos", "--eos"),
         ({"eos_token": "<|gone|>", "pad_token": PAD}, {}, "no token '<|gone|>'", EOS),
         ({"eos_token": EOS, "pad_token": PAD}, {"bos": "<|gone|>"}, "no token '<|gone|>'", EOS),
     ],
