@@ -144,6 +144,11 @@ def _write(made_from: Mapping[str, Any], source: Source, target: _Target, progre
             done += len(part.rows)
             if progress is not None:
                 progress(done, None)
+        if not done:
+            raise UsageError(
+                f"{source.said['dataset']} has no row at this snapshot",
+                f"'lake health' and 'lake quarantine {source.said['dataset']}' tell what became of its records",
+            )
         for split, one in made.items():
             one.writer.finish(made_from, one.counts, split)
 
