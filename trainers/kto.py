@@ -9,7 +9,7 @@ over the rows that one device has at a time, so that its numbers change with the
 is one number a step, over all of its rows: each prompt with the answer of the row before it in the order of the stage,
 which is a function of the plan alone.
 
-Not here: the reference and what rows have to be like, which is as in `prefer`.
+Not here: the reference and what rows have to be like, which is as in `answers`.
 """
 
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
 from lake.errors import UsageError
-from trainers import batches, prefer
+from trainers import answers, batches
 from trainers.loop import Job, Make
 from trainers.order import Places
 from trainers.plan import Laid
 from trainers.shards import Field, Shards
 from trainers.spec import Preference
 
-PROMPT, COMPLETION, LABEL = "prompt", "completion", "label"
+COMPLETION, LABEL = "completion", "label"
 
 Batch = dict[str, Any]
 
 
-class Unpaired(prefer.AsTheyAre, KTOTrainer):
+class Unpaired(answers.AsTheyAre, KTOTrainer):
     """TRL's trainer, fed from a plan, with an estimate of the divergence that a whole step shares."""
 
     divergence: torch.Tensor
@@ -72,31 +72,31 @@ class Unpaired(prefer.AsTheyAre, KTOTrainer):
 
 def trainer(job: Job) -> transformers.Trainer:
     """A trainer of `kto`, ready to train. Raises LakeError where rows and model do not fit each other."""
-    policy = prefer.load_policy(job)
-    prefer.refuse_unfit(job, policy, (COMPLETION,))
+    policy = answers.load_policy(job)
+    answers.refuse_unfit(job, policy, (COMPLETION,))
     if job.shards.description.rows < 2:
         raise UsageError(f"{job.shards.folder}: kto sets prompts beside the answers to others: it needs two rows", None)
     settings = job.spec.preference or Preference()
-    said = prefer.held(job)
+    said = answers.arguments_of(job)
     # TRL refuses one row a device, whose own estimate would be of no use. Nothing here depends on this number.
     said["per_device_train_batch_size"] = max(2, said["per_device_train_batch_size"])
     made = Unpaired(
         policy,
-        ref_model=prefer.reference(job, policy),
+        ref_model=answers.reference(job, policy),
         args=KTOConfig(
             **said,
             beta=settings.beta,
             desirable_weight=settings.desirable_weight,
             undesirable_weight=settings.undesirable_weight,
         ),
-        train_dataset=prefer.placeholder(),
-        eval_dataset=prefer.held_out(job, (COMPLETION,), labelled),
+        train_dataset=answers.placeholder(),
+        eval_dataset=answers.held_out(job, (COMPLETION,), labelled),
         processing_class=job.tokenizer,
         job=job,
         make=labelled(job.shards, job.pad),
     )
     made.precompute_ref_logps = True
-    prefer.without_second_adapter(made.model)
+    answers.without_second_adapter(made.model)
     return made
 
 
@@ -114,10 +114,10 @@ def labelled(shards: Shards, pad: int) -> Make:
 
 def _labelled(shards: Shards, labels: npt.NDArray[np.bool_], pad: int, laid: Laid, rows: Places) -> dict[str, Any]:
     own, other = laid.document[rows], laid.document[(rows - 1) % laid.count]
-    prompt, completion = shards.fields[PROMPT], shards.fields[COMPLETION]
-    matched = prefer.masked(batches.padded(own, (prompt, completion), pad))
+    prompt, completion = shards.fields[answers.PROMPT], shards.fields[COMPLETION]
+    matched = answers.masked(batches.padded(own, (prompt, completion), pad))
     beside = batches.padded(np.arange(len(rows)), (_Picked(prompt, own), _Picked(completion, other)), pad)
-    apart = {f"KL_{name}": array for name, array in prefer.masked(beside).items()}
+    apart = {f"KL_{name}": array for name, array in answers.masked(beside).items()}
     return {**matched, **apart, "label": labels[own]}
 
 

@@ -1,220 +1,50 @@
-"""Learning from pairs of answers of which one was preferred: DPO and IPO, and what the other preference rooms share.
+"""Learning from pairs of answers of which one was preferred: DPO and IPO.
 
 Let d be the log-probability of an answer's tokens under the policy, less that under the reference, and n their number.
 `dpo` minimises -log sigmoid(beta (d_chosen - d_rejected)), equation 7 of Rafailov et al., arXiv 2305.18290. `ipo`
 minimises (d_chosen / n_chosen - d_rejected / n_rejected - 1 / (2 beta))^2, equation 17 of Azar et al., arXiv
 2310.12036, with beta for its tau and the mean over tokens for their sum, which is how TRL has it.
 
-The reference is the policy as it is before the first step: a copy in memory or, where adapters are trained, the weights
-without them. It is never loaded by the name that a model's config happens to have. A run that goes on makes it anew
-from the weights that the run began with.
-
-Rows reach the model as the shards hold them: text is not tokenised again, nothing merges where an answer follows its
-prompt, nothing is cut.
-
-Not here: how pairs come about (`build`), and unpaired answers (`kto`).
+Not here: the reference and what rows have to be like (`answers`), how pairs come about (`build`), and answers that come
+without another (`kto`).
 """
 
-import copy
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import datasets
-import numpy as np
 import transformers
-from torch import nn
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from exporters.packing import IGNORED
-from lake.errors import UsageError
-from trainers import batches
-from trainers.adapters import adapt
-from trainers.loop import FromPlan, HeldOut, Job, Make, arguments, load, refuse_foreign_ids
-from trainers.order import Places
-from trainers.plan import Laid, Stage
-from trainers.shards import Field, Shards
+from trainers import answers
+from trainers.loop import Job, Make
+from trainers.shards import Shards
 from trainers.spec import Preference
-
-PROMPT, CHOSEN, REJECTED = "prompt", "chosen", "rejected"
-PAIR = (CHOSEN, REJECTED)
 
 # TRL's names. Its `ipo` is normalised by length, as the docstring above has it.
 LOSSES = {"dpo": "sigmoid", "ipo": "ipo"}
 
 
-class AsTheyAre(FromPlan):
-    """Keeps a TRL trainer from making rows anew, from writing a card about itself, and from telling anyone of a run."""
-
-    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        return dataset
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: what a run was is in its record."""
-
-    def _send_telemetry(self) -> None:
-        pass
-
-
-class Pairwise(AsTheyAre, DPOTrainer):
+class Pairwise(answers.AsTheyAre, DPOTrainer):
     """TRL's trainer, fed from a plan."""
 
 
 def trainer(job: Job) -> transformers.Trainer:
     """A trainer of `dpo` or `ipo`, ready to train. Raises LakeError where rows and model do not fit each other."""
-    policy = load_policy(job)
-    refuse_unfit(job, policy, PAIR)
+    policy = answers.load_policy(job)
+    answers.refuse_unfit(job, policy, answers.PAIR)
     settings = job.spec.preference or Preference()
     made = Pairwise(
         policy,
-        ref_model=reference(job, policy),
-        args=DPOConfig(**held(job), loss_type=[LOSSES[job.spec.method]], beta=settings.beta),
-        train_dataset=placeholder(),
-        eval_dataset=held_out(job, PAIR, compared),
+        ref_model=answers.reference(job, policy),
+        args=DPOConfig(**answers.arguments_of(job), loss_type=[LOSSES[job.spec.method]], beta=settings.beta),
+        train_dataset=answers.placeholder(),
+        eval_dataset=answers.held_out(job, answers.PAIR, compared),
         processing_class=job.tokenizer,
         job=job,
         make=compared(job.shards, job.pad),
     )
-    without_second_adapter(made.model)
+    answers.without_second_adapter(made.model)
     return made
-
-
-def masked(batch: dict[str, batches.Array]) -> dict[str, batches.Array]:
-    """The same with `completion_mask`, 1 where a token is trained on, in place of `labels`."""
-    mask = (batch["labels"] != IGNORED).astype(np.int64)
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "completion_mask": mask}
 
 
 def compared(shards: Shards, pad: int) -> Make:
     """What makes arrays of the rows of a stage: those of `paired`, masked."""
-    return lambda laid, rows: masked(paired(shards, pad, laid, rows))
-
-
-def paired(shards: Shards, pad: int, laid: Laid, rows: Places) -> dict[str, batches.Array]:
-    """The preferred answers to the prompts of some rows, then the others, int64 of shape (2 rows, longest of them).
-
-    `input_ids`, `attention_mask` and `labels`, which are the ids of what is trained on.
-    """
-    prompt = shards.fields[PROMPT]
-    halves = [batches.padded(laid.document[rows], (prompt, shards.fields[name]), pad) for name in PAIR]
-    filling = {"input_ids": pad, "attention_mask": 0, "labels": IGNORED}
-    width = max(half["input_ids"].shape[1] for half in halves)
-
-    def widened(array: batches.Array, fill: int) -> batches.Array:
-        return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
-
-    return {name: np.concatenate([widened(half[name], fill) for half in halves]) for name, fill in filling.items()}
-
-
-def load_policy(job: Job) -> Any:
-    """The model that is trained, with adapters where the settings ask for some."""
-    model = load(
-        transformers.AutoModelForCausalLM, job.spec.model, seed=job.spec.seed, frozen=job.spec.lora is not None
-    )
-    refuse_foreign_ids(job.shards, model)
-    return adapted(job, model)
-
-
-def adapted(job: Job, model: Any) -> Any:
-    """A model without dropout, with adapters where the settings ask for some. Raises UsageError."""
-    lora = job.spec.lora
-    if lora is not None and lora.dropout:
-        raise UsageError(f"lora.dropout: {job.spec.method} is trained without dropout", "leave it out")
-    without_dropout(model)
-    if lora is None:
-        return model
-    transformers.set_seed(job.spec.seed)
-    return adapt(model, lora)
-
-
-def without_dropout(model: nn.Module) -> None:
-    """Take all dropout out of a model, so that it says the same of a row each time.
-
-    TRL sees to the modules of that name. Attention and others keep theirs as a number and drop out by themselves.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name, value in list(vars(module).items()):
-            if "drop" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
-
-
-def reference(job: Job, policy: Any) -> Any:
-    """A copy of the policy as it is now; None where that is the policy without its adapters."""
-    return copy.deepcopy(policy) if job.spec.lora is None else None
-
-
-def without_second_adapter(model: Any) -> None:
-    """Take away the copy of a new adapter that TRL keeps for a reference.
-
-    A new adapter adds nothing, so that the weights without any are the same, and checkpoints have one adapter.
-    """
-    if "ref" in getattr(model, "peft_config", {}):
-        model.delete_adapter("ref")
-
-
-def held(job: Job) -> dict[str, Any]:
-    """What the arguments of all preference trainers say beyond the common ones."""
-    # TRL asks a model for a property under its old name.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    evaluated = job.validation is not None
-    return arguments(
-        job,
-        max_length=None,
-        disable_dropout=True,
-        eval_strategy="steps" if evaluated else "no",
-        eval_steps=min(job.spec.evaluation.every or job.plan.steps, job.plan.steps) if evaluated else None,
-        per_device_eval_batch_size=job.spec.evaluation.rows,
-        prediction_loss_only=True,
-    )
-
-
-def held_out(job: Job, answers: Sequence[str], made: Callable[[Shards, int], Make]) -> HeldOut | None:
-    """What was held out, as `made` makes it of shards and a padding id. None where nothing was."""
-    shards = job.validation
-    if shards is None:
-        return None
-    stage = Stage(rows=job.spec.evaluation.rows)
-    return HeldOut(shards, lengths(shards, answers), stage, made(shards, job.pad))
-
-
-def placeholder() -> datasets.Dataset:
-    """A dataset of one row that nobody trains on: TRL wants to look at one before it begins."""
-    return datasets.Dataset.from_list([{"prompt": "", "label": True}])
-
-
-def lengths(shards: Shards, answers: Sequence[str]) -> Places:
-    """How many tokens each row has at most: its prompt and the longest of its answers, int64."""
-    longest = np.max([shards.fields[name].lengths for name in answers], axis=0)
-    return np.asarray(shards.fields[PROMPT].lengths + longest, np.int64)
-
-
-def refuse_unfit(job: Job, model: Any, answers: Sequence[str]) -> None:
-    """Raises UsageError where a row cannot be learned from as it is, or the model has no room for it."""
-    room = getattr(model.config, "max_position_embeddings", None)
-    for shards in filter(None, (job.shards, job.validation)):
-        prompt, longest = shards.fields[PROMPT], lengths(shards, answers)
-        _refuse(shards, prompt.lengths == 0, "has no prompt", "an answer's first token needs one before it")
-        _refuse(shards, _counted(prompt) > 0, "would be trained to say its prompt", "build the shards again")
-        for name in answers:
-            what = f"has no token in {name} that a loss counts"
-            _refuse(shards, _counted(shards.fields[name]) == 0, what, "look for an empty answer in the export")
-        if room is not None:
-            what = f"is longer than the {room} positions of the model"
-            _refuse(shards, longest > room, what, f"say longest = {room} and an overlong policy in [data]")
-
-
-def _counted(field: Field) -> Places:
-    """How many tokens of each row a loss counts, int64."""
-    before = np.concatenate(([0], np.cumsum(field.trained, dtype=np.int64)))
-    return np.asarray(before[field.offsets[1:]] - before[field.offsets[:-1]], np.int64)
-
-
-def _refuse(shards: Shards, bad: Any, what: str, hint: str) -> None:
-    places = np.flatnonzero(bad)
-    if len(places):
-        name = shards.rows(["id"]).column("id")[int(places[0])].as_py()
-        others = f" (and {len(places) - 1} others)" if len(places) > 1 else ""
-        raise UsageError(f"{shards.folder}: row {name}{others} {what}", hint)
+    return lambda laid, rows: answers.masked(answers.paired(shards, pad, laid, rows))

@@ -8,7 +8,7 @@ around 0 (Eisenstein et al., arXiv 2312.09244).
 transformers looks for the last token by the padding id: where an answer ended with that very id, its end would be taken
 for padding and the reward read a token too early. Such a tokenizer is refused.
 
-Not here: the rows, which are those of `prefer`.
+Not here: the rows, which are those of `answers`.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from lake.errors import UsageError
-from trainers import prefer
+from trainers import answers
 from trainers.batches import Array
 from trainers.loop import Job, Make, load, refuse_foreign_ids
 from trainers.order import Places
@@ -28,7 +28,7 @@ from trainers.shards import Shards
 from trainers.spec import Preference
 
 
-class Scored(prefer.AsTheyAre, RewardTrainer):
+class Scored(answers.AsTheyAre, RewardTrainer):
     """TRL's trainer, fed from a plan."""
 
 
@@ -45,14 +45,14 @@ def trainer(job: Job) -> transformers.Trainer:
         num_labels=1,
     )
     refuse_foreign_ids(job.shards, model)
-    prefer.refuse_unfit(job, model, prefer.PAIR)
+    answers.refuse_unfit(job, model, answers.PAIR)
     refuse_padding(job)
     settings = spec.preference or Preference()
     return Scored(
-        prefer.adapted(job, model),
-        args=RewardConfig(**prefer.held(job), center_rewards_coefficient=settings.center or None),
-        train_dataset=prefer.placeholder(),
-        eval_dataset=prefer.held_out(job, prefer.PAIR, whole),
+        answers.adapted(job, model),
+        args=RewardConfig(**answers.arguments_of(job), center_rewards_coefficient=settings.center or None),
+        train_dataset=answers.placeholder(),
+        eval_dataset=answers.held_out(job, answers.PAIR, whole),
         processing_class=job.tokenizer,
         job=job,
         make=whole(job.shards, job.pad),
@@ -60,10 +60,10 @@ def trainer(job: Job) -> transformers.Trainer:
 
 
 def whole(shards: Shards, pad: int) -> Make:
-    """What makes arrays of the rows of a stage: those of `prefer.paired`, without labels."""
+    """What makes arrays of the rows of a stage: those of `answers.paired`, without labels."""
 
     def made(laid: Laid, rows: Places) -> dict[str, Array]:
-        both = prefer.paired(shards, pad, laid, rows)
+        both = answers.paired(shards, pad, laid, rows)
         return {name: both[name] for name in ("input_ids", "attention_mask")}
 
     return made
@@ -72,7 +72,7 @@ def whole(shards: Shards, pad: int) -> Make:
 def refuse_padding(job: Job) -> None:
     """Raises UsageError where an answer ends with the id that fills up rows."""
     for shards in filter(None, (job.shards, job.validation)):
-        for field in (shards.fields[name] for name in prefer.PAIR):
+        for field in (shards.fields[name] for name in answers.PAIR):
             if np.any(field.tokens[field.offsets[1:] - 1] == job.pad):
                 raise UsageError(
                     f"{shards.folder}: answers end with the token {job.pad}, which also fills up rows, and a reward is "

@@ -160,7 +160,7 @@ def test_rows_that_cannot_be_learned_from_are_refused(folder, tmp_path):
     """A row without a label is refused, and so is one row alone, which has no other answer to set beside."""
     write_shards(tmp_path / "bad", FIELDS, [*answers(8), ({"label": None}, [2], [3, END])])
     with pytest.raises(UsageError, match="label"):
-        kto.trainer(job_of(settings(folder, "kto", "bad", shards=tmp_path / "bad")))
+        kto.trainer(job_of(settings(folder, "kto", "bad", data=f'built = "{tmp_path}/bad"')))
     write_shards(tmp_path / "alone", FIELDS, list(answers(1))[:1])
     with pytest.raises(UsageError, match="two rows"):
-        kto.trainer(job_of(settings(folder, "kto", "alone", shards=tmp_path / "alone")))
+        kto.trainer(job_of(settings(folder, "kto", "alone", data=f'built = "{tmp_path}/alone"')))

@@ -21,13 +21,21 @@ import tokenizers  # noqa: E402
 import torch.nn.functional as F  # noqa: E402, N812
 from safetensors.torch import load_file  # noqa: E402
 
+from ingest.run import Options, ingest  # noqa: E402
+from lake import Lake  # noqa: E402
 from lake.errors import LakeError, UsageError  # noqa: E402
-from trainers import prefer, run, spec  # noqa: E402
+from trainers import answers, prefer, run, spec  # noqa: E402
 from trainers.shards import Shards, writing  # noqa: E402
 
 torch.set_num_threads(1)
 
 FIELDS = ("prompt", "chosen", "rejected")
+TEMPLATE = (
+    "{%- for message in messages -%}{{ message.role + ': ' }}{%- if message.role == 'assistant' -%}"
+    "{%- generation -%}{{ message.content + '<end>' }}{%- endgeneration -%}"
+    "{%- else -%}{{ message.content + '<end>' }}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ 'assistant: ' }}{%- endif -%}"
+)
 PAD, END, LETTERS = 0, 1, 40  # the ids of the padding token and of the end of a text; words are 2, 3, …
 
 SETTINGS = """
@@ -35,7 +43,7 @@ method = "{method}"
 out = "{out}"
 seed = 1
 [data]
-built = "shards"
+{data}
 [model]
 {model}
 tokenizer = "tokenizer"
@@ -51,11 +59,22 @@ every = 2
 """
 
 
-def settings(folder, method, out, *, steps=6, parts=2, model='config = "config.json"', more="", shards="shards"):
+def settings(
+    folder,
+    method,
+    out,
+    *,
+    steps=6,
+    parts=2,
+    data='built = "shards"',
+    model='config = "config.json"',
+    more="",
+):
     """The settings of a run in a folder that `toy` has filled, read from the file that they are written to."""
     path = folder / f"{out}.toml"
-    said = SETTINGS.format(method=method, out=out, steps=steps, parts=parts, model=model, more=more)
-    path.write_text(said.replace('built = "shards"', f'built = "{shards}"'))
+    path.write_text(
+        SETTINGS.format(method=method, out=out, steps=steps, parts=parts, data=data, model=model, more=more)
+    )
     return spec.read(path)
 
 
@@ -66,15 +85,19 @@ def toy(folder, **config):
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizers.Tokenizer(model), pad_token="<pad>", eos_token="<end>"
     ).save_pretrained(folder / "tokenizer")
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    small = {
+        "vocab_size": LETTERS + 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     transformers.LlamaConfig(
-        vocab_size=LETTERS + 2,
         num_key_value_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=512,
         pad_token_id=PAD,
         eos_token_id=END,
-        **small,
-        **config,
+        **{**small, "vocab_size": LETTERS + 2, **config},
     ).save_pretrained(folder)
     return folder
 
@@ -188,14 +211,14 @@ def test_the_reference_is_the_policy_in_memory(folder, monkeypatch):
     elsewhere = folder / "elsewhere"
     config = transformers.AutoConfig.from_pretrained(folder / "config.json")
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(elsewhere)
-    load = prefer.load_policy
+    load = answers.load_policy
 
     def tuned(job):
         model = moved(load(job), seed=3)
         model.config._name_or_path = str(elsewhere)
         return model
 
-    monkeypatch.setattr(prefer, "load_policy", tuned)
+    monkeypatch.setattr(answers, "load_policy", tuned)
     trainer = prefer.trainer(job_of(settings(folder, "dpo", "reference", steps=2)))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     assert same(trainer.ref_model.state_dict(), before)
@@ -262,7 +285,7 @@ def test_rows_reach_the_model_as_they_are(folder):
     rows = [*pairs(14, seed=5), ({}, [2] * 700, [3] * 900, [4] * 10), ({}, [5], [2] * 1500, [3] * 2000)]
     shards = write_shards(folder / "long-rows", FIELDS, rows)
     made = prefer.compared(shards, PAD)
-    job = job_of(settings(folder, "dpo", "long", steps=2, shards="long-rows"))
+    job = job_of(settings(folder, "dpo", "long", steps=2, data='built = "long-rows"'))
     [laid] = job.plan.stages
     found = []
     for step in range(2):
@@ -292,7 +315,7 @@ def test_rows_that_cannot_be_learned_from_are_refused(folder, tmp_path, row, mat
     """A row without a prompt or without an answer is named; so is an id that the model has no embedding for."""
     write_shards(tmp_path / "bad", FIELDS, [*pairs(8), row])
     with pytest.raises(LakeError, match=match):
-        prefer.trainer(job_of(settings(folder, "dpo", "bad", shards=tmp_path / "bad")))
+        prefer.trainer(job_of(settings(folder, "dpo", "bad", data=f'built = "{tmp_path}/bad"')))
 
 
 def test_what_was_held_out_is_measured(folder):
@@ -341,3 +364,35 @@ def apart(one, other):
     these, those = (load_file(Path(out, "model", "model.safetensors")) for out in (one, other))
     assert these.keys() == those.keys()
     return max((these[name] - those[name]).abs().max().item() for name in these)
+
+
+@pytest.fixture(scope="module")
+def judged(public_data, tmp_path_factory):
+    """A lake of solutions with published verdicts, a tiny model that can read them, and the data of its settings."""
+    made = tmp_path_factory.mktemp("judged")
+    lines = (public_data / "gsm8k" / "example_model_solutions.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (made / "solutions.jsonl").write_text("".join(lines[:15]), "utf-8")
+    lake = Lake.create(str(made / "lake"))
+    for kind in ("tasks", "evidence", "scores"):
+        ingest(lake, kind, [str(made / "solutions.jsonl")], Options(reader="gsm8k-solutions"))
+    toy(made, vocab_size=800)
+    read = tokenizers.Tokenizer(tokenizers.models.BPE())
+    read.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_ = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    learns = tokenizers.trainers.BpeTrainer(
+        vocab_size=800, special_tokens=["<pad>", "<end>"], initial_alphabet=sorted(bytes_), show_progress=False
+    )
+    read.train_from_iterator(lines[:15], learns)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=read, pad_token="<pad>", eos_token="<end>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(made / "tokenizer")
+    return made, f'lake = "lake"\nsnapshot = "{lake.pin().id}"\nlongest = 300\noverlong = "drop"'
+
+
+@pytest.mark.parametrize("method", ["dpo", "ipo", "kto", "reward"])
+def test_published_verdicts_are_learned_from(judged, method):
+    """From a snapshot of a lake to a loss that falls, on solutions that people have judged."""
+    folder, data = judged
+    done(settings(folder, method, method, steps=12, data=data))
+    told = [line["loss"] for line in metrics(folder / method)]
+    assert np.mean(told[6:]) < np.mean(told[:6])

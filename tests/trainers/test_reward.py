@@ -131,4 +131,4 @@ def test_an_answer_that_ends_like_padding_is_refused(folder, tmp_path):
     """Where the last token of an answer is the one that fills up rows, a reward would be read before it."""
     write_shards(tmp_path / "bad", FIELDS, [*pairs(8), ({}, [2], [3, PAD], [4])])
     with pytest.raises(UsageError, match="end with the token 0"):
-        reward.trainer(job_of(settings(folder, "reward", "bad", shards=tmp_path / "bad")))
+        reward.trainer(job_of(settings(folder, "reward", "bad", data=f'built = "{tmp_path}/bad"')))
