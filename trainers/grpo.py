@@ -31,9 +31,9 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from ingest.scorers.report import Trial
 from lake.errors import UsageError
 from trainers import record
+from trainers.answers import AsTheyAre, load_policy, placeholder, reference
 from trainers.drawing import Draw, drawing, seed_of
 from trainers.loop import Job, arguments
-from trainers.prefer import AsTheyAre, load_policy, placeholder, reference
 from trainers.prompts import PROMPT, HeldOut, Prompts, Sample
 from trainers.rewards import RewardByTests
 from trainers.rollouts import Rollout, Rollouts, Scorer, figures
@@ -113,7 +113,7 @@ class Policy(AsTheyAre, GRPOTrainer):
 
     def get_train_dataloader(self) -> "DataLoader[Any]":
         """The samples of this process at the first micro-batch of each round, from the step on that was reached."""
-        return DataLoader(_Rounds(self), batch_size=None, num_workers=0)
+        return DataLoader(_Rounds(self), batch_size=None, num_workers=0, generator=torch.Generator())
 
     def samples(self, step: int) -> list[Sample]:
         """What this process answers in the round that begins at a step: each prompt as often as it is answered.
