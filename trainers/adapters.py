@@ -19,9 +19,9 @@ experts as many for each of them.
 import difflib
 import warnings
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer, ParamWrapper
@@ -31,8 +31,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lake.errors import LakeError, UsageError
+from trainers.order import splitmix64
 from trainers.spec import Lora
 from trainers.targets import Target, Targets, begin, detect, ends_in, general, listed, modules_of, one_ends_in
+
+_TOKENS = 32  # a row of the proof: enough that each layer's experts see some
 
 
 class ExpertsMissed(UsageError):
@@ -44,7 +47,11 @@ class NotReached(LakeError):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What adapters are on: of how many layers of experts, how many of their weights, and how much is trained."""
+    """What adapters are on: of how many layers of experts, how many of their weights, and how much is trained.
+
+    `weights` have an adapter, `expert_weights` of them are experts'; `trainable` of `total` numbers are trained,
+    `expert_trainable` of them for experts, and are of these `dtypes`.
+    """
 
     expert_layers: int
     expert_weights: int
@@ -77,6 +84,9 @@ def adapt(model: PreTrainedModel, settings: Lora) -> PeftModel:
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         adapted = get_peft_model(model, configuration)
     assert isinstance(adapted, PeftModel)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # a head, too, would lose small steps in 16 bits
     verify_expert_lora(adapted, experts=settings.experts)
     return adapted
 
@@ -91,16 +101,17 @@ def verify_expert_lora(model: nn.Module, *, experts: bool = True) -> Report:
     known = {target.name: target for target in found.all}
     if routers := [router for router in found.routers if router.removesuffix(".weight") in layers]:
         raise NotReached(f"{listed(routers)}: a router has an adapter", "leave it out of the targets")
+    _refuse_tied(model, layers)
     if experts:
         _refuse_unknown(found)
         _refuse_missed(found, layers)
     expected = sum(target.trainable(_rank(layers[name])) for name, target in known.items() if name in layers)
     kept = [parameter for name, parameter in model.named_parameters() if ".modules_to_save." in name]
-    own = [parameter for layer in layers.values() for parameter in _numbers(layer)]
     frozen = [name for name, layer in layers.items() if not all(p.requires_grad for p in _numbers(layer))]
     if frozen:
         raise NotReached(f"{listed(frozen)}: the adapter is frozen", "load it with is_trainable=True")
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    changing = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = sum(parameter.numel() for parameter in changing)
     others = sum(parameter.numel() for parameter in kept if parameter.requires_grad)
     beyond = sum(p.numel() for name, layer in layers.items() if name not in known for p in _numbers(layer))
     if trainable != expected + beyond + others:
@@ -117,20 +128,25 @@ def verify_expert_lora(model: nn.Module, *, experts: bool = True) -> Report:
         trainable=trainable,
         total=sum(parameter.numel() for parameter in model.parameters()),
         ranks=tuple(sorted({_rank(layer) for layer in layers.values()})),
-        dtypes=tuple(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in own})),
+        dtypes=tuple(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in changing})),
     )
 
 
-def prove_gradients(model: nn.Module, batch: Mapping[str, Any]) -> int:
-    """Show that the loss of a batch reaches every adapter: one step back, whose gradients are then forgotten.
+def prove_gradients(model: PeftModel, vocabulary: int, device: torch.device | str) -> int:
+    """Show that a loss reaches every adapter of a causal language model, with ids below `vocabulary`.
 
-    Returns how many weights were reached. An adapter begins with B = 0, so that its A has a gradient of 0 and its B
-    has not. Raises NotReached, which names the weights, where a gradient is missing, 0 everywhere or not finite.
+    One step forward and back on two short rows, whose gradients are forgotten; weights, modes and the state of random
+    numbers are as before. Under autocast it runs as it will. Returns how many weights were reached. An adapter begins
+    with B = 0, so that its A has a gradient of 0 and its B has not. Raises NotReached, which names the weights, where
+    a gradient is missing, 0 everywhere or not finite.
     """
     layers = _adapters(model)
     experts = {t.name: f"{t.group} {general(t.name)}" for t in detect(model).of("expert") if not t.stacked}
-    model.zero_grad(set_to_none=True)
-    model(**batch, use_cache=False).loss.backward()
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    ids = (splitmix64(np.arange(2 * _TOKENS, dtype=np.uint64)) % np.uint64(vocabulary)).astype(np.int64)
+    rows = torch.from_numpy(ids.reshape(2, _TOKENS)).to(device)
+    with torch.random.fork_rng(devices=cuda), torch.enable_grad():
+        model(input_ids=rows, labels=rows, use_cache=False).loss.backward()
     moved = [name for name, layer in layers.items() if all(_moves(layer, own) for own in layer.active_adapters)]
     model.zero_grad(set_to_none=True)
     # No token may have gone to an expert of its own weights: one of a layer's is enough.
@@ -200,7 +216,8 @@ def _configuration(model: PreTrainedModel, chosen: Collection[Target], settings:
     return LoraConfig(
         task_type=TaskType.SEQ_CLS if sequence else TaskType.CAUSAL_LM,  # the former trains the head, too
         r=settings.r,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # only ever divided by r
+        # A whole number where it is one, which is what most programs that read adapters know.
+        lora_alpha=int(settings.alpha) if float(settings.alpha).is_integer() else settings.alpha,  # type: ignore[arg-type]
         lora_dropout=settings.dropout,
         bias="none",
         target_modules=sorted(modules - taken),
@@ -251,6 +268,20 @@ def _refuse_missed(found: Targets, reached: Collection[str]) -> None:
             f"layers have no adapter ({len(experts) - len(missed)} of {len(experts)} weights have one)",
             "leave lora.targets out, name these as well, or set experts = false",
         )
+
+
+def _refuse_tied(model: nn.Module, layers: Mapping[str, LoraLayer]) -> None:
+    """Embeddings that are the head's weights, too, would be changed in both places when the adapter is merged."""
+    weights: dict[int, list[str]] = {}
+    for name, module in modules_of(model):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            weights.setdefault(id(module.weight), []).append(name)
+    for names in weights.values():
+        if len(names) > 1 and (adapted := [name for name in names if name in layers]):
+            raise NotReached(
+                f"{listed(adapted)}: the adapter is on weights that {listed(names)} share: merged, it changes them all",
+                "leave it out of the targets",
+            )
 
 
 def _numbers(layer: LoraLayer) -> list[nn.Parameter]:

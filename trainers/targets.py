@@ -148,11 +148,13 @@ def _stack(weight: nn.Parameter) -> bool:
 
 def _strange(module: nn.Module, role: Role, stacks: Collection[str]) -> list[str]:
     """Its weights that hold matrices of experts, or may, and that no adapter can be on."""
-    own = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.ndim > 1}
-    if role == "expert":
-        # Beside stacks of matrices, what has two dimensions is their biases.
-        return [] if stacks else list(own)
-    return [name for name in stacks if role != "shared"]
+    if role == "shared":
+        return []
+    if role != "expert":
+        return list(stacks)
+    # Beside stacks of matrices, what has two dimensions is their biases. Quantised weights may be buffers.
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return [] if stacks else [name for name, weight in own if weight.ndim > 1]
 
 
 def _bypassed(name: str, modules: Mapping[str, nn.Module]) -> bool:

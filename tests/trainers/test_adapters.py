@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("torch", reason="adapters are of the extra train")
 pytest.importorskip("peft", reason="adapters are of the extra train")
 
+import msgspec
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -118,6 +119,7 @@ MIXTURES = {
 
 IDS = torch.arange(24).reshape(2, 12) % SMALL["vocab_size"]
 BATCH = {"input_ids": IDS, "labels": IDS}
+VOCABULARY = SMALL["vocab_size"]
 SETTINGS = Lora(r=4)
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -175,12 +177,12 @@ def test_every_expert_of_every_layer_is_found_and_trained(kind):
     assert report.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert {name for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name} == set()
     assert detect(model) == found
-    assert prove_gradients(model, BATCH) == report.weights == len(found.all)
+    assert prove_gradients(model, VOCABULARY, "cpu") == report.weights == len(found.all)
 
 
 @pytest.mark.parametrize("kind", MIXTURES)
 def test_adapters_are_the_same_read_back_and_merged(kind, tmp_path):
-    """Saved and loaded again adapters give the same logits, to the bit, and merged into the weights nearly so."""
+    """Read back, adapters give the same logits, to the bit; merged into the weights, and these read back, nearly so."""
     model = trained(kind)
     wanted = logits(model)
     with model.disable_adapter():
@@ -188,7 +190,11 @@ def test_adapters_are_the_same_read_back_and_merged(kind, tmp_path):
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(make(kind), tmp_path).eval()
     assert torch.equal(logits(again), wanted)
-    assert (logits(model.merge_and_unload()) - wanted).abs().max() < 1e-5
+    merged = model.merge_and_unload()
+    assert (logits(merged) - wanted).abs().max() < 1e-5
+    merged.save_pretrained(tmp_path / "merged")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    assert (logits(again) - wanted).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
@@ -200,7 +206,7 @@ def test_a_dense_model_is_adapted_in_all_its_layers(kind, tmp_path):
     model = trained(kind, Lora(r=4, dropout=0.1), tie_word_embeddings=True)
     report = verify_expert_lora(model)
     assert (report.expert_layers, report.weights) == (0, len(linear) - 1)
-    assert prove_gradients(model, BATCH) == report.weights
+    assert prove_gradients(model, VOCABULARY, "cpu") == report.weights
     wanted = logits(model)
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(make(kind, tie_word_embeddings=True), tmp_path).eval()
@@ -276,6 +282,16 @@ def test_adapters_of_another_kind_do_not_pass(settings, message):
     model = by_peft(make("qwen2_moe"), **settings)
     with pytest.raises(NotReached, match=message):
         verify_expert_lora(model, experts=False)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_tied_embeddings_have_no_adapter():
+    """An adapter on a head that shares its weights with the embeddings would be merged into both; alone it is right."""
+    settings = {"target_modules": [*ATTENTION, "lm_head"]}
+    with pytest.raises(NotReached, match=r"lm_head: .*embed_tokens, lm_head share"):
+        verify_expert_lora(by_peft(make("llama", tie_word_embeddings=True), **settings))
+    report = verify_expert_lora(by_peft(make("llama", tie_word_embeddings=False), **settings))
+    assert report.weights == 9
 
 
 def test_what_the_user_names_is_what_is_adapted():
@@ -357,8 +373,9 @@ def test_experts_that_are_linear_modules_are_found():
     model = adapt(unstacked(), Lora(r=4, dropout=0.1))
     report = verify_expert_lora(model)
     assert (report.expert_weights, report.expert_trainable) == (32, 32 * 4 * (32 + 24))
-    one = {"input_ids": IDS[:1, :2], "labels": IDS[:1, :2]}
-    assert prove_gradients(model, one) == 8 + 32
+    for layer in model.get_base_model().model.layers:
+        nn.init.zeros_(layer.mlp.gate.weight)  # whatever comes goes to the same two experts
+    assert prove_gradients(model, VOCABULARY, "cpu") == 8 + 32
     with pytest.raises(ExpertsMissed, match=r"experts\.\*\.up_proj \(16\)"):
         adapt(unstacked(), Lora(targets=(*ATTENTION, "down_proj")))
     with pytest.raises(ExpertsMissed, match="16 of 32 weights"):
@@ -379,13 +396,30 @@ def test_quantised_stacks_are_refused():
     assert verify_expert_lora(adapt(model, Lora(experts=False)), experts=False).expert_weights == 0
 
 
+def test_quantised_experts_of_their_own_are_refused():
+    """Experts whose weights are buffers of a quantiser's own modules are missed by none."""
+    model = make("mixtral")
+    for layer in model.model.layers:
+        layer.mlp.experts = nn.ModuleList(nn.ModuleDict({"up_proj": Packed()}) for _ in range(4))
+    with pytest.raises(ExpertsMissed, match=r"experts\.\*\.up_proj\.qweight \(8\)"):
+        adapt(model, Lora())
+
+
+class Packed(nn.Module):
+    """A linear module as quantisers make them."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("qweight", torch.zeros(4, 24, dtype=torch.int32))
+
+
 def test_a_loss_that_goes_past_an_adapter_is_noticed():
     """Where something reads the weights of experts and never calls them, no gradient reaches their adapters."""
     model = adapt(make("qwen3_moe"), Lora(r=4))
     wrapped = model.get_base_model().model.layers[1].mlp.experts
     wrapped.forward = wrapped.get_base_layer().forward
     with pytest.raises(NotReached, match=r"layers\.\*\.mlp\.experts\.gate_up_proj.*: no gradient"):
-        prove_gradients(model, BATCH)
+        prove_gradients(model, VOCABULARY, "cpu")
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -419,13 +453,29 @@ def test_adapters_of_short_weights_are_long():
     assert all(not torch.equal(after[name], value) for name, value in before.items() if ".lora_B." in name)
 
 
+@pytest.mark.parametrize(("size", "least", "most"), [(1e-5, 0.0, 0.5), (1e-3, 0.99, 1.01)])
+def test_small_changes_of_short_stacks_are_rounded_away(size, least, most):
+    """PEFT adds an adapter of stacked experts to their weights: in 16 bits it counts once it is large enough."""
+    torch.manual_seed(1)
+    model = adapt(make("gpt_oss", hidden_size=128).bfloat16(), Lora(r=16, alpha=32))
+    wrapped = model.get_base_model().model.layers[0].mlp.experts
+    nn.init.normal_(wrapped.lora_B["default"].weight, std=size)
+    wanted = wrapped.get_delta_weight("default").float()
+    seen = []
+    wrapped.get_base_layer().register_forward_pre_hook(lambda module, _: seen.append(module.down_proj.detach().clone()))
+    logits(model)
+    change = seen[0].float() - wrapped.get_param().float()
+    assert least <= (change * wanted).sum() / (wanted * wanted).sum() <= most
+
+
 def test_the_head_of_a_classifier_is_trained_and_kept(tmp_path):
     """A reward model's head has no weights to begin with: it is trained beside its adapters, and saved with them."""
     torch.manual_seed(0)
     config = AutoConfig.for_model("mixtral", **SMALL | MIXTURES["mixtral"][0] | {"num_labels": 1, "pad_token_id": 0})
-    base = AutoModelForSequenceClassification.from_config(config)
+    base = AutoModelForSequenceClassification.from_config(config).bfloat16()
     model = adapt(base, Lora(r=4))
     report = verify_expert_lora(model)
+    assert report.dtypes == ("float32",)
     assert report.trainable == sum(target.trainable(4) for target in detect(model).all) + 32
     assert [name for name, p in model.named_parameters() if p.requires_grad and ".score." in name]
     model.save_pretrained(tmp_path)
@@ -477,6 +527,9 @@ def test_stacked_adapters_are_stored_under_known_names(tmp_path):
     """What other programs read: one adapter is under base_layer; shapes are (rank experts, in), (out, rank experts)."""
     model = adapt(make("gpt_oss"), Lora(r=4))
     model.save_pretrained(tmp_path)
+    said = msgspec.json.decode((tmp_path / "adapter_config.json").read_bytes())
+    assert said["target_parameters"] == ["experts.down_proj", "experts.gate_up_proj"]
+    assert isinstance(said["lora_alpha"], int)
     stored = {n: tuple(t.shape) for n, t in load_file(tmp_path / "adapter_model.safetensors").items() if ".0.mlp." in n}
     begin = "base_model.model.model.layers.0.mlp.experts."
     assert {name.removeprefix(begin) for name in stored} == {
