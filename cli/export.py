@@ -219,7 +219,7 @@ def validate(
         ),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option("--vocab-size", metavar="N", help="Token ids are below N.", show_default=False)
+        int | None, typer.Option("--vocab-size", metavar="N", min=1, help="Token ids are below N.", show_default=False)
     ] = None,
     tokenizer: Annotated[
         Path | None,

@@ -89,7 +89,8 @@ def data_files(root: Path, called: str) -> list[DataFile]:
             _file(path, root, None) for path in sorted(root.rglob("*")) if path.is_file() and _holds_rows(path)
         ]
     if not found:
-        raise UsageError(f"{called}: no rows here", f"name a folder with files that end in {', '.join(SUFFIXES)}")
+        why = "no rows here" if root.exists() else "there is nothing of this name"
+        raise UsageError(f"{called}: {why}", f"name a folder with files that end in {', '.join(SUFFIXES)}")
     order = ("train", "validation", "test")
     return sorted(found, key=lambda file: (order.index(file.split) if file.split in order else 3, file.split))
 

@@ -63,4 +63,8 @@ def test_validate_is_told_the_vocabulary(run, tmp_path):
         "problem": "token id 7 out of vocabulary: it has 7",
     }
     assert run("validate", source, "--vocab-size", 7, "--tokenizer", tmp_path).code == 2
+    assert run("validate", source, "--vocab-size", 0).code == 2
+    mistyped = run("validate", tmp_path / "idss.jsonl")
+    assert mistyped.code == 2
+    assert "there is nothing of this name" in mistyped.err
     assert run("validate", source, "--shape", "poems").code == 2

@@ -153,6 +153,13 @@ def test_documents_are_cut_no_further_than_needed():
     assert cut.pieces < 2 * len(lengths)
 
 
+@pytest.mark.parametrize("goal", [0.5, 0.75, 0.8, 0.9])
+def test_no_more_rows_are_poured_than_the_goal_takes(goal):
+    """As many rows stay as may, so that a share of `goal` and hardly more of the places hold a token."""
+    made = packing.plan(np.full(8_000, 48), 64, fill=goal)
+    assert goal <= made.fill < max(goal, 0.75) + 1e-3
+
+
 def test_windows_are_bounded_and_the_last_is_not_small():
     """Rows hold documents that lie near each other, and a remainder is packed with the window before it."""
     lengths = lognormal(5_000, 5.5, 0.5)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporters import tokenizing
+from exporters.validate import vocabulary_of
 from lake.errors import Damaged, LakeError, UsageError
 from tests.exporters.small_tokenizer import TEXTS, train, write
 
@@ -166,6 +167,17 @@ def test_what_is_no_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer_config.json").mkdir()
     with pytest.raises(UsageError, match="tokenizer_config"):
         tokenizing.load(tmp_path)
+
+
+def test_ids_with_holes_between_them_are_in_the_vocabulary(tmp_path):
+    """The size of a vocabulary is one more than its largest id, however many ids there are."""
+    made = json.loads(train((PAD, EOS)))
+    last = max(made["model"]["vocab"], key=made["model"]["vocab"].get)
+    made["model"]["vocab"][last] = 5000
+    (tmp_path / "tokenizer.json").write_text(json.dumps(made))
+    tokenizer = tokenizing.load(tmp_path, eos=EOS, pad=PAD)
+    assert tokenizer.identity.vocabulary == vocabulary_of(tmp_path) == 5001
+    assert 5000 in tokenizer.encode(list(TEXTS)).tokens
 
 
 def test_a_tokenizer_that_would_lose_text_is_refused(tmp_path):
