@@ -1,5 +1,6 @@
 """GRPO: a policy learns what its tests reward, in the order of the plan, and the same however a run is interrupted."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -15,14 +16,18 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("trl")
 
+import msgspec  # noqa: E402
 import tokenizers  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from trl.trainer.utils import RepeatSampler  # noqa: E402
 
+from ingest.run import Options as IngestOptions  # noqa: E402
+from ingest.run import ingest  # noqa: E402
 from lake.errors import LakeError, UsageError  # noqa: E402
-from trainers import answers, grpo, run, spec  # noqa: E402
+from trainers import answers, grpo, receipts, run, spec  # noqa: E402
 from trainers.loop import Job, load_tokenizer  # noqa: E402
 from trainers.prompts import PROMPT  # noqa: E402
+from trainers.rewards import TASK, RewardByTests  # noqa: E402
 from trainers.rollouts import NAME, read  # noqa: E402
 from trainers.shards import Shards, writing  # noqa: E402
 
@@ -39,7 +44,7 @@ method = "grpo"
 out = "{out}"
 seed = 4
 [data]
-built = "{shards}"
+{data}
 [model]
 config = "config.json"
 tokenizer = "tokenizer"
@@ -63,11 +68,11 @@ workers = 2
 """
 
 
-def settings(folder, out, *, steps=STEPS, parts=2, every=2, tokens=1, shards="shards", more=""):
+def settings(folder, out, *, steps=STEPS, parts=2, every=2, tokens=1, data='built = "shards"', more=""):
     """The settings of a run in a folder that `folder` has filled, read from the file that they are written to."""
     path = folder / f"{out}.toml"
     path.write_text(
-        SETTINGS.format(out=out, steps=steps, parts=parts, every=every, tokens=tokens, shards=shards, more=more)
+        SETTINGS.format(out=out, steps=steps, parts=parts, every=every, tokens=tokens, data=data, more=more)
     )
     return spec.read(path)
 
@@ -340,7 +345,7 @@ def test_what_cannot_be_learned_is_refused(folder, tmp_path, shards, tokens, mat
     """Before the first step: a task whose tests cannot run, and an answer that the model has no room for."""
     write_shards(tmp_path / "bad", **shards)
     with pytest.raises(UsageError, match=match):
-        grpo.trainer(job_of(settings(folder, "bad", tokens=tokens, shards=tmp_path / "bad")))
+        grpo.trainer(job_of(settings(folder, "bad", tokens=tokens, data=f"built = '{tmp_path / 'bad'}'")))
 
 
 def test_another_runs_answers_are_left_alone(folder, straight):
@@ -352,3 +357,60 @@ def test_another_runs_answers_are_left_alone(folder, straight):
     with pytest.raises(LakeError, match="it is of the run"):
         trainer.train()
     assert (folder / "foreign" / NAME).read_bytes() == text
+
+
+CHAT = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<end>"
+    "{% endgeneration %}{% else %}{{ m.content }}<end>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_human_eval_from_a_lake_and_back(lake, public_data, tmp_path):
+    """Tasks of a snapshot are answered and tested, published solutions rewarded, and the lake has every answer."""
+    with gzip.open(public_data / "humaneval" / "HumanEval.jsonl.gz", "rt") as file:
+        problems = [json.loads(line) for line in file][:4]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(one) + "\n" for one in problems))
+    ingest(lake, "tasks", [str(tmp_path / "tasks.jsonl")], IngestOptions(reader="humaneval"))
+    bytes_alone = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=None))
+    bytes_alone.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_alone.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    special = ["<pad>", "<end>", "<|user|>", "<|assistant|>"]
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=special)
+    bytes_alone.train_from_iterator([one["prompt"] for one in problems], trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bytes_alone, pad_token="<pad>", eos_token="<end>", additional_special_tokens=special[2:]
+    )
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+        pad_token_id=PAD,
+        eos_token_id=END,
+    ).save_pretrained(tmp_path)
+    (tmp_path / "policy.json").write_text('{"quality": {"eval_splits": []}}')
+    data = f"lake = '{lake.uri}'\nsnapshot = '{lake.pin().id}'\npolicy = 'policy.json'"
+    said = settings(tmp_path, "out", steps=2, tokens=6, data=data)
+    train(said)
+    answers_told = rollouts(tmp_path / "out")
+    tasks = {row["task_id"]: row["event_id"] for row in lake.read("tasks").to_pylist()}
+    assert len(answers_told) == 2 * ROWS * TIMES
+    assert {(one.task_id, one.task) for one in answers_told} <= set(tasks.items())
+    for one in answers_told:
+        assert one.prompt.startswith("<|user|>")
+        assert one.outcome in {"failed", "broken", "stopped"}
+        assert tokenizer.decode(one.completion_ids, skip_special_tokens=True) == one.completion
+    job = run.prepare(msgspec.structs.replace(said, out=str(tmp_path / "other")))
+    rows = {row["task_id"]: row for row in job.shards.rows().to_pylist()}
+    reward = RewardByTests(said.grpo)
+    columns = {name: [rows[one["task_id"]][name] for one in problems] for name in TASK}
+    assert reward(completions=[one["canonical_solution"] for one in problems], **columns) == [1.0] * 4
+    assert receipts.record(lake, tmp_path / "out").rollouts == len(answers_told)
+    assert lake.read("evidence").num_rows == lake.read("scores").num_rows == len(answers_told)
