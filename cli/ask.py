@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import At, Form, LakeUri, PolicyFile, policy_in
-from cli.output import Format, say, show
+from cli.output import Format, counted, say, show
 from lake import KINDS, Commit, Lake, LakeError
+from lake.errors import NotALake, UnknownRef
 from lake.events import LEDGERS, PIN_ORDER
 from lake.stores import is_bucket
+from trainers import receipts
+from trainers.record import Trained
 from views import catalog as catalogs
 from views import connect, lineage, needed
 from views.query import query
@@ -165,7 +170,10 @@ def health(lake: LakeUri = HERE, at: At = None, policy: PolicyFile = None, form:
 
 
 def why(
-    item: Annotated[str, typer.Argument(metavar="ID", help="A run, task, event, or the id of an exported row.")],
+    item: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="A run, task, event, the id of an exported row, or a checkpoint's folder."),
+    ],
     lake: LakeUri = HERE,
     at: At = None,
     policy: PolicyFile = None,
@@ -173,14 +181,65 @@ def why(
 ) -> None:
     """Show what admitted, refused or paired a row, to file and line.
 
+    Where models were trained on it, the checkpoints that saw it are named too. Of a checkpoint, the rows that it has
+    seen are listed: the step, from 0, that took each first and last, how many times, and how many tokens of it.
+
     Example: lake why attempt-0003
     """
-    with connect(Lake.open(lake).snapshot(at), policy_in(policy)) as connection:
-        steps = lineage.why(connection, item)
+    if os.path.isdir(item) and (found := receipts.trained_on(item, _if_there(lake))) is not None:
+        _seen_by(*found, form)
+        return
+    door = Lake.open(lake)
+    steps: list[lineage.Step] = []
+    unknown = None
+    with connect(door.snapshot(at), policy_in(policy)) as connection:
+        try:
+            steps = lineage.why(connection, item)
+        except UnknownRef as error:
+            unknown = error
+    steps += _trained(door, item, steps)
+    if not steps and unknown is not None:
+        raise unknown
     if form is Format.table:
         show(map(_told_step, steps), form)
     else:
         show(map(msgspec.structs.asdict, steps), form)
+
+
+def _if_there(lake: str) -> Lake | None:
+    """The lake, if there is one: a checkpoint within its run's folder needs none."""
+    try:
+        return Lake.open(lake)
+    except NotALake:
+        return None
+
+
+def _seen_by(said: Trained, rows: pa.Table, form: Format) -> None:
+    """Print what a checkpoint has seen."""
+    show(rows.to_reader(), form)
+    tokens = pc.sum(rows["tokens"]).as_py() or 0
+    say(f"{said.run} at step {said.step:,}: {counted(len(rows), 'row')}, {tokens:,} tokens")
+
+
+def _trained(door: Lake, item: str, steps: list[lineage.Step]) -> list[lineage.Step]:
+    """A step for each training run that took the row, or rows of the run or task, that an answer is about."""
+    pairs = [step.detail.partition(" ")[0] for step in steps if step.what == "pair"]
+    runs = [step.run_id for step in steps if step.run_id is not None]
+    tasks = [step.task_id for step in steps if step.task_id is not None]
+    ids = [*receipts.ids_of(item, runs, tasks), *pairs]
+    return [
+        lineage.Step(
+            number, "trained", _told_training(one), None, None, one.kept.event_id, one.kept.folder, None, one.kept.at
+        )
+        for number, one in enumerate(receipts.seen(door, ids), len(steps) + 1)
+    ]
+
+
+def _told_training(one: receipts.Seen) -> str:
+    kept = one.kept
+    saw = ", ".join(f"{folder} ({counted(times, 'step')})" for folder, times in one.checkpoints)
+    first = f"{kept.run} took it at {counted(len(one.steps), 'step')} of {kept.steps:,}, first at step {one.steps[0]:,}"
+    return f"{first}; seen by {saw}" if saw else first
 
 
 def log(

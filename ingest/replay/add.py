@@ -118,6 +118,22 @@ def add_export(
     return _Telling(lake, options, progress).tell([place])
 
 
+def add_rows(
+    lake: Lake,
+    document: str,
+    rows: Callable[[], Iterable[exports.Given]],
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> list[Summary]:
+    """Append what a run trained on, where its rows are in no file: `rows` gives them anew at each call.
+
+    `document` is what an export of them would be called, `exports.name_of`, so that neither adds what the other did.
+    """
+    options = options or Options()
+    place = _Place(document, "run", lambda: _of_rows(lake, rows(), options))
+    return _Telling(lake, options, progress).tell([place])
+
+
 def import_corpus(
     lake: Lake, corpus_file: str, index: str, options: Options | None = None, progress: Progress | None = None
 ) -> list[Summary]:
@@ -179,24 +195,27 @@ def _of_document(source: Source, options: Options) -> Iterator[Row | _Bad]:
 
 
 def _of_export(lake: Lake, folder: Path, files: list[Path], options: Options) -> Iterator[Row | _Bad | None]:
+    yield from _of_rows(lake, (given for path in files for given in exports.rows(folder, path)), options)
+
+
+def _of_rows(lake: Lake, rows: Iterable[exports.Given], options: Options) -> Iterator[Row | _Bad | None]:
     replayed: dict[str, tuple[str, int, bytes]] = {}
-    for path in files:
-        for given in exports.rows(folder, path):
-            problems = given.problems
-            if given.values is not None and not problems:
-                try:
-                    row = read(given.values)
-                    if row is None:
-                        yield None
-                    elif row.replayed is not None:
-                        replayed.setdefault(row.replayed, (given.file, given.line, given.raw))
-                    else:
-                        made = sighting(row.section_type, row.content, {"weight": options.weight})
-                        yield _placed(made, given.file, given.line, given.raw, given.sha256)
-                    continue
-                except Refused as refused:
-                    problems = refused.problems
-            yield _Bad(given.file, given.line, given.raw, problems)
+    for given in rows:
+        problems = given.problems
+        if given.values is not None and not problems:
+            try:
+                row = read(given.values)
+                if row is None:
+                    yield None
+                elif row.replayed is not None:
+                    replayed.setdefault(row.replayed, (given.file, given.line, given.raw))
+                else:
+                    made = sighting(row.section_type, row.content, {"weight": options.weight})
+                    yield _placed(made, given.file, given.line, given.raw, given.sha256)
+                continue
+            except Refused as refused:
+                problems = refused.problems
+        yield _Bad(given.file, given.line, given.raw, problems)
     yield from _seen_again(lake, replayed)
 
 

@@ -6,7 +6,7 @@ may come from anywhere.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +96,7 @@ def rows(folder: Path, path: Path) -> Iterator[Given]:
                     decoded = decoder.decode(raw)
                     yield Given(name, line, decoded.sha256, decoded.values, raw, decoded.problems)
             for cells in block.cells:
-                yield _of_values(name, cells.line, cells.values, cells.problems)
+                yield from_values(name, cells.line, cells.values, cells.problems)
             for refusal in block.refusals:
                 digest = hashlib.sha256(refusal.raw).hexdigest()
                 yield Given(name, refusal.line, digest, None, refusal.raw, [refusal.problem])
@@ -113,7 +113,7 @@ def _arrow(name: str, path: Path) -> Iterator[Given]:
             for batch in batches:
                 for values in batch.to_pylist():
                     line += 1
-                    yield _of_values(name, line, values, [])
+                    yield from_values(name, line, values, [])
     except pa.ArrowException as error:
         problem = Problem("unknown_format", f"this is no Arrow file: {error}".split("\n")[0])
         yield Given(name, line + 1, hashlib.sha256(b"").hexdigest(), None, b"", [problem])
@@ -124,11 +124,12 @@ def _stream(file: Any) -> Any:
     return pa.ipc.open_stream(file)
 
 
-def _of_values(name: str, line: int, values: dict[str, Any], problems: list[Problem]) -> Given:
+def from_values(name: str, line: int, values: dict[str, Any], problems: Sequence[Problem] = ()) -> Given:
+    """A row that stands at this place; where it has no bytes of its own, those of how it shows are taken."""
     shown = repr(values).encode(errors="backslashreplace")
     try:
         digest = sha256(values)
     except (TypeError, ValueError):
         # A time, or a number that JSON has not: what it shows as is as good a name for it.
         digest = hashlib.sha256(shown).hexdigest()
-    return Given(name, line, digest, values, shown, problems)
+    return Given(name, line, digest, values, shown, list(problems))
