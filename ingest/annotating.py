@@ -15,7 +15,6 @@ Not here: what an annotator looks for (`annotators`), and what bars a row from t
 """
 
 import functools
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +27,7 @@ from typing import Any
 import msgspec
 
 from ingest.annotators.annotator import Annotator, Finding, Known, Target, fields_of
+from ingest.scorers.configuration import numbered
 from lake.errors import LakeError, SequenceTooLow
 from lake.lake import Lake
 from lake.snapshots import Snapshot
@@ -36,7 +36,6 @@ from views import Policy, connect, needed
 READ_ROWS = 1024
 LOOK_ROWS = 4096
 _HERE = Path(__file__).parent / "annotators"
-_ORDINAL = re.compile(r"(?P<base>.*)\.(?P<number>[0-9]+)-(?P<digest>[a-p]{12}|default)")
 _TARGETS = ("evidence", "tasks", "prompts", "replay")
 
 Connection = Any  # what views.connect opens; its type has a name on that floor alone
@@ -93,12 +92,7 @@ def version_of(con: Connection, annotator: Annotator) -> str:
     told = con.execute(
         "select distinct annotator_version from events.annotations where annotator = $name", {"name": annotator.name}
     ).fetchall()
-    base = annotator.version
-    matches = [match for (version,) in told if (match := _ORDINAL.fullmatch(version)) and match["base"] == base]
-    number, newest = max(((int(match["number"]), match["digest"]) for match in matches), default=(0, "default"))
-    ours = annotator.digest or "default"
-    number += newest != ours
-    return f"{base}.{number}-{ours}" if number else base
+    return numbered(annotator.version, annotator.digest, (version for (version,) in told))
 
 
 def _silent(_done: int, _total: int | None) -> None:

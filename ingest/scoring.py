@@ -15,7 +15,6 @@ Not here: what a scorer thinks (`scorers`), and which of several verdicts counts
 
 import functools
 import hashlib
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from ingest.scorers.configuration import numbered
 from ingest.scorers.relation import Relation
 from ingest.scorers.scorer import BadVerdict, NotScored, Scorer, Verdict
 from lake.errors import SequenceTooLow
@@ -38,7 +38,6 @@ from views.query import query
 READ_ROWS = 1024
 AHEAD = 64  # runs in hand for each worker, so that one that hangs does not keep the others waiting
 _HERE = Path(__file__).parent
-_ORDINAL = re.compile(r"(?P<base>.*)\.(?P<number>[0-9]+)-(?P<digest>[a-p]{12}|default)")
 
 Connection = Any  # what views.connect opens; its type has a name on that floor alone
 Progress = Callable[[int, int | None], object]
@@ -97,21 +96,11 @@ def score(
 
 
 def version_of(con: Connection, scorer: Scorer | Relation) -> str:
-    """The version under which a scorer scores now.
-
-    As the scorer says, if it comes as it is. Where options or a text differ they are numbered, `1.2-<digest>`: one that
-    is not the newest told in this lake gets the next number, so that today's count, also when they are those of the day
-    before yesterday.
-    """
-    base = scorer.version or "0"
+    """The version under which a scorer scores now."""
     told = con.execute(
         "select distinct scorer_version from events.scores where scorer = $scorer", {"scorer": scorer.name}
     ).fetchall()
-    matches = [match for (version,) in told if (match := _ORDINAL.fullmatch(version)) and match["base"] == base]
-    number, newest = max(((int(match["number"]), match["digest"]) for match in matches), default=(0, "default"))
-    ours = scorer.digest or "default"
-    number += newest != ours
-    return f"{base}.{number}-{ours}" if number else base
+    return numbered(scorer.version or "0", scorer.digest, (version for (version,) in told))
 
 
 def _silent(_done: int, _total: int | None) -> None:

@@ -98,7 +98,7 @@ class Annotator(Protocol):
         """What it has to know first."""
         ...
 
-    def over(self, known: Iterable[Target]) -> Look:
+    def over(self, known: Iterable[Target], /) -> Look:
         """How to look at events, in their order, given the known ones: one finding for each."""
         ...
 

@@ -53,7 +53,7 @@ class Language:
     kinds = ("evidence", "prompts", "replay")
     known = Known.nothing
 
-    def over(self, known: Iterable[Target]) -> Look:  # noqa: ARG002 - it needs to know nothing
+    def over(self, _known: Iterable[Target], /) -> Look:
         """Look at each event by itself."""
 
         def look(targets: Sequence[Target]) -> Iterator[Finding]:

@@ -38,12 +38,19 @@ class NearDuplicate:
     def over(self, known: Iterable[Target]) -> Look:
         """Look for near copies of the known events, and of those looked at before."""
         finder = NearDuplicates(self.options.threshold, self.options.shingle)
+        kept = set()
         for target in known:
             finder.keep(target.event_id, whole(target))
+            kept.add(target.event_id)
 
         def look(targets: Sequence[Target]) -> Iterator[Finding]:
-            for match in finder.matches((target.event_id, whole(target)) for target in targets):
-                yield Finding() if match is None else Finding(match.kept, match.similarity)
+            matches = finder.matches((target.event_id, whole(target)) for target in targets)
+            for target, match in zip(targets, matches, strict=True):
+                # One that was kept is looked at again where its task asks something else by now, and stays kept.
+                if match is None or target.event_id in kept:
+                    yield Finding()
+                else:
+                    yield Finding(match.kept, match.similarity)
 
         return look
 

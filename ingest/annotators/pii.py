@@ -35,7 +35,7 @@ class Pii:
     kinds = ("evidence", "tasks", "prompts", "replay")
     known = Known.nothing
 
-    def over(self, known: Iterable[Target]) -> Look:  # noqa: ARG002 - it needs to know nothing
+    def over(self, _known: Iterable[Target], /) -> Look:
         """Look at each event by itself."""
 
         def look(targets: Sequence[Target]) -> Iterator[Finding]:
@@ -58,12 +58,16 @@ def finding(target: Target) -> Finding:
 def found(text: str) -> list[tuple[int, int, str]]:
     """What personal data a text holds: (start, end, kind), in order; of two that overlap, the first in the table."""
     taken: list[tuple[int, int, str]] = []
+    covered = bytearray()  # a 1 for each character that is taken; as long as the text once one is
     for kind, hint, pattern, holds in _PATTERNS:
         if hint is not None and not hint.search(text):
             continue
         for hit in pattern.finditer(text):
-            if holds(hit[0]) and not any(hit.start() < end and start < hit.end() for start, end, _ in taken):
-                taken.append((hit.start(), hit.end(), kind))
+            start, end = hit.span()
+            if holds(hit[0]) and covered.find(1, start, end) < 0:
+                covered = covered or bytearray(len(text))
+                covered[start:end] = b"\1" * (end - start)
+                taken.append((start, end, kind))
     return sorted(taken)
 
 
@@ -120,7 +124,7 @@ _SECRETS = (
     r"[rs]k_live_[A-Za-z0-9]{16,}",
     r"AIza[A-Za-z0-9_-]{35}",
     r"sk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}",
-    r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    r"eyJ[A-Za-z0-9_-]{10,8000}\.eyJ[A-Za-z0-9_-]{10,8000}\.[A-Za-z0-9_-]{10,}",
     r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----",
 )
 

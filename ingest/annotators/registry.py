@@ -11,15 +11,16 @@ from ingest.annotators.pii import Pii
 from ingest.scorers import configuration
 from lake.errors import UsageError
 
+SEE = "docs/quality.md"
 NAMES = ("contamination", "near-duplicate", "pii", "language")
 
 
 def find(name: str, config: Path | None = None) -> Annotator:
     """The annotator of this name, set up by a configuration file (TOML or JSON) if one is given. Raises UsageError."""
     if name == "contamination":
-        return Contamination(configuration.read(config, contamination.Options) if config else None)
+        return Contamination(configuration.read(config, contamination.Options, SEE) if config else None)
     if name == "near-duplicate":
-        return NearDuplicate(configuration.read(config, near_duplicate.Options) if config else None)
+        return NearDuplicate(configuration.read(config, near_duplicate.Options, SEE) if config else None)
     if name not in NAMES:
         raise UsageError(f"there is no annotator {name!r}", f"the annotators are {', '.join(NAMES)}, or all")
     if config is not None:

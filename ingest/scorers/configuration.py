@@ -1,6 +1,7 @@
-"""Reads a scorer's configuration file (TOML or JSON) into its struct, strictly.
+"""Reads the configuration file (TOML or JSON) of a scorer or an annotator into its struct, strictly.
 
-An unknown key is an error that gives its dotted path and the nearest key there is.
+An unknown key is an error that gives its dotted path and the nearest key there is. Settings make a version of their
+own: `digest` tells them apart, `numbered` says which of them is the newest.
 """
 
 import difflib
@@ -9,6 +10,7 @@ import re
 import tomllib
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,8 @@ import msgspec
 from lake.errors import UsageError
 
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+_ORDINAL = re.compile(r"(?P<base>.*)\.(?P<number>[0-9]+)-(?P<digest>[a-p]{12}|default)")
+SEE = "docs/scoring.md"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -26,17 +30,17 @@ class BadConfiguration(UsageError):
     """A configuration file that cannot be read as what it should be."""
 
 
-def read(path: Path, kind: type[Struct]) -> Struct:
-    """The configuration in a file. Raises BadConfiguration."""
-    return decoded(content(path), kind, str(path), toml=path.suffix != ".json")
+def read(path: Path, kind: type[Struct], see: str = SEE) -> Struct:
+    """The configuration in a file; `see` is the page that says what can be set. Raises BadConfiguration."""
+    return decoded(content(path), kind, str(path), toml=path.suffix != ".json", see=see)
 
 
-def content(path: Path) -> str:
-    """A configuration file's text. Raises BadConfiguration."""
+def content(path: Path, what: str = "a TOML or JSON file") -> str:
+    """The text of a configuration file, or of `what` else one names. Raises BadConfiguration."""
     try:
         return path.read_text("utf-8")
     except OSError as error:
-        raise BadConfiguration(f"{path}: {error.strerror}", "name a TOML or JSON file that can be read") from None
+        raise BadConfiguration(f"{path}: {error.strerror}", f"name {what} that can be read") from None
     except UnicodeDecodeError:
         raise BadConfiguration(f"{path}: not UTF-8 text", "save it as UTF-8") from None
 
@@ -56,7 +60,21 @@ def digest_of(options: msgspec.Struct) -> str | None:
     return digest(msgspec.json.encode(options, order="deterministic").decode())
 
 
-def decoded(text: str, kind: type[Struct], name: str, *, toml: bool) -> Struct:
+def numbered(base: str, digest: str | None, told: Iterable[str]) -> str:
+    """The version of something with these settings, among those that a lake has told.
+
+    As it says itself, if it comes as it is. Where settings or a text differ they are numbered, `1.2-<digest>`: one that
+    is not the newest told gets the next number, so that today's count, also when they are those of the day before
+    yesterday.
+    """
+    matches = [match for version in told if (match := _ORDINAL.fullmatch(version)) and match["base"] == base]
+    number, newest = max(((int(match["number"]), match["digest"]) for match in matches), default=(0, "default"))
+    ours = digest or "default"
+    number += newest != ours
+    return f"{base}.{number}-{ours}" if number else base
+
+
+def decoded(text: str, kind: type[Struct], name: str, *, toml: bool, see: str = SEE) -> Struct:
     """A configuration's text as its struct. `name` is for messages. Raises BadConfiguration."""
     try:
         data = tomllib.loads(text) if toml else msgspec.json.decode(text)
@@ -70,7 +88,7 @@ def decoded(text: str, kind: type[Struct], name: str, *, toml: bool) -> Struct:
         where = place.rstrip("`").lstrip(".")
         said = said[:1].lower() + said[1:]
         where = where or "the file"
-        raise BadConfiguration(f"{name}: {where}: {said}", "see docs/scoring.md for what can be set") from None
+        raise BadConfiguration(f"{name}: {where}: {said}", f"see {see} for what can be set") from None
 
 
 def refuse_unknown(data: object, kind: Any, name: str, path: str) -> None:

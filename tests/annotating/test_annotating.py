@@ -21,6 +21,7 @@ from lake import Lake
 from lake.errors import UsageError
 
 Tell = Callable[..., None]
+MOMENTS = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 5)]
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 
 
@@ -141,6 +142,17 @@ def test_what_was_asked_is_part_of_what_is_alike(lake: Lake, tell: Tell) -> None
     made = findings(lake, "near-duplicate")
     assert made["r2"]["label"] is None
     assert {made["r1"]["label"], made["r3"]["label"]} in ({None, made["r1"]["target"]}, {None, made["r3"]["target"]})
+
+
+def test_what_was_kept_is_no_copy_of_itself(lake: Lake, tell: Tell) -> None:
+    """Where a task asks something else by now, its runs are looked at again: what was kept is, and its copy is one."""
+    tell("tasks", {"task_id": "t1", "language": "en", "description": "Count to fifteen."})
+    tell("evidence", *({**run(number), "task_id": "t1", "recorded_at": MOMENTS[number]} for number in (1, 2)))
+    assert annotate(lake, NearDuplicate()).found == {"kept": 1, "near copy": 1}
+    tell("tasks", {"task_id": "t1", "language": "en", "description": "Count.", "recorded_at": MOMENTS[3]})
+    assert annotate(lake, NearDuplicate()).found == {"kept": 1, "near copy": 1}
+    labels = {(row["run_id"], row["label"] is None) for row in lake.read("annotations").to_pylist()}
+    assert labels == {("r1", True), ("r2", False)}
 
 
 def test_other_eval_tasks_are_a_reason_to_compare_again(lake: Lake, tell: Tell) -> None:
@@ -268,3 +280,7 @@ def test_annotators_are_found_by_name(tmp_path: Path) -> None:
             registry.find(name, config)
     with pytest.raises(BadConfiguration, match="run"):
         registry.find("near-duplicate", config)
+    config.write_text('threshold = "high"\n')
+    with pytest.raises(BadConfiguration) as wrong:
+        registry.find("near-duplicate", config)
+    assert wrong.value.hint == "see docs/quality.md for what can be set"

@@ -133,6 +133,7 @@ LICENCES = {
     "MIT AND GPL-2.0": False,
     "(MIT OR Apache-2.0) AND BSD-3-Clause": True,
     "(MIT OR GPL-2.0) AND ISC": False,
+    "MIT\tAND\nGPL-2.0": False,
     "Apache-2.0 WITH LLVM-exception": True,
     "LicenseRef-Proprietary": False,
     "MITT": False,
@@ -155,6 +156,21 @@ def test_without_an_allow_list_what_is_not_denied_passes(faults: Faults) -> None
     rules = shut("licence", licences=(), denied_licences=("GPL",))
     evidence = [run("r1", extra='{"license": "Whatever"}'), run("r2", extra='{"license": "GPL-3.0"}')]
     assert faults(rules, evidence=evidence) == {"r1": "", "r2": "licence_denied"}
+
+
+def test_a_licence_can_be_listed_by_its_whole_name(faults: Faults) -> None:
+    """Either list may say GPL-2.0-only, and means that one; without the ending it means all of its kind."""
+    named = ("LGPL-2.1-only", "LGPL-2.1-or-later", "GPL-2.0-only", "GPL-2.0+", "MIT")
+    evidence = [run(name, extra=json.dumps({"licence": name})) for name in named]
+
+    def barred(licences: tuple[str, ...], denied: tuple[str, ...]) -> set[str]:
+        rules = shut("licence", licences=licences, denied_licences=denied)
+        return {name for name, reason in faults(rules, evidence=evidence).items() if reason}
+
+    assert barred(("LGPL-2.1-only", "MIT"), ()) == {"LGPL-2.1-or-later", "GPL-2.0-only", "GPL-2.0+"}
+    assert barred(("LGPL-2.1", "MIT"), ()) == {"GPL-2.0-only", "GPL-2.0+"}
+    assert barred((), ("GPL-2.0-only",)) == {"GPL-2.0-only"}
+    assert barred((), ("GPL-2.0",)) == {"GPL-2.0-only", "GPL-2.0+"}
 
 
 def test_answers_have_bounds(faults: Faults) -> None:

@@ -92,6 +92,32 @@ def test_one_by_one_and_all_at_once_are_the_same(monkeypatch: pytest.MonkeyPatch
     assert [finder.add(str(place), text) for place, text in enumerate(texts)] == together
 
 
+def test_a_long_template_is_compared_no_further_than_it_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that all begin alike are compared with a bounded number of others, and near copies are found among them."""
+    chance = random.Random(5)
+    template = " ".join(f"t{number}" for number in range(65))
+    texts = [f"{template} {' '.join(f'w{chance.randrange(10**6)}' for _ in range(40))}" for _ in range(300)]
+    texts += [text.replace(" t3 ", f" new{number} ") for number, text in enumerate(texts)]
+    compared = []
+    exact = minhash.similarity
+
+    def counted(first: frozenset[int], second: frozenset[int]) -> float:
+        compared.append(1)
+        return exact(first, second)
+
+    monkeypatch.setattr(minhash, "similarity", counted)
+    monkeypatch.setattr(minhash, "_CROWD", 2)
+    monkeypatch.setattr(minhash, "_COMPARED", 8)
+    finder = NearDuplicates()
+    found = all_matches(texts, finder)
+    assert [match and match.kept for match in found] == [None] * 300 + [str(number) for number in range(300)]
+    assert len(compared) <= len(texts) * (2 * finder.bands + 8)
+    monkeypatch.setattr(minhash, "_SETTLED", 5)
+    monkeypatch.setattr(minhash, "_RECENT", 40)
+    finder = NearDuplicates()
+    assert [finder.add(str(place), text) for place, text in enumerate(texts)] == found
+
+
 def test_more_texts_change_no_earlier_answer() -> None:
     """The answers on the first texts stay as they are when others come after them."""
     texts = corpus(400, seed=4)

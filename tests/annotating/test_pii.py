@@ -1,5 +1,7 @@
 """What is taken for personal data or a secret, and what is not."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,3 +107,14 @@ def test_any_text_can_be_looked_at(text: str) -> None:
     for start, end, _ in found(text):
         assert last <= start < end <= len(text)
         last = end
+
+
+@pytest.mark.parametrize(
+    "text", [" ".join(f"u{number}@corp{number}.com" for number in range(20_000)), "-eyJabcdefghij" * 20_000]
+)
+def test_a_text_of_nothing_but_such_takes_no_longer(text: str) -> None:
+    """The time it takes grows with a text's length and not with its square."""
+    began = time.process_time()
+    hits = found(text)
+    assert len(hits) == text.count("@")
+    assert time.process_time() - began < 10

@@ -19,7 +19,7 @@ split as (
     select
         event_id,
         licence,
-        upper(licence) like '% AND %' as needs_all,
+        regexp_matches(upper(licence), '\s+AND\s+') as needs_all,
         unnest(string_split_regex(regexp_replace(upper(licence), '[()]', '', 'g'), '\s+(OR|AND)\s+')) as part
     from named
     where licence <> ''
@@ -30,22 +30,35 @@ parts as (
         event_id,
         licence,
         needs_all,
-        regexp_replace(regexp_replace(strip(part), '\s+WITH\s+.*$', ''), '(-ONLY|-OR-LATER|\+)$', '') as part
+        regexp_replace(strip(part), '\s+WITH\s+.*$', '') as part
     from split
 ),
 
-judged as (
+-- GPL-2.0-only is what a policy means by that name, and by GPL-2.0.
+known as (
     select
         parts.event_id,
         parts.licence,
         parts.needs_all,
         parts.part,
-        (coalesce(bool_or(not known.is_denied and parts.part = known.licence), false) or any_value(rules.allow_unknown))
-        and not coalesce(bool_or(known.is_denied and starts_with(parts.part, known.licence)), false) as is_allowed
+        listed.is_denied,
+        listed.licence in (parts.part, regexp_replace(parts.part, '(-ONLY|-OR-LATER|\+)$', '')) as is_it,
+        starts_with(parts.part, listed.licence) as begins_so
     from parts
+    left join known_licences as listed on true
+),
+
+judged as (
+    select
+        known.event_id,
+        known.licence,
+        known.needs_all,
+        known.part,
+        (coalesce(bool_or(not known.is_denied and known.is_it), false) or any_value(rules.allow_unknown))
+        and not coalesce(bool_or(known.is_denied and known.begins_so), false) as is_allowed
+    from known
     cross join quality_policy as rules
-    left join known_licences as known on true
-    group by parts.event_id, parts.licence, parts.needs_all, parts.part
+    group by known.event_id, known.licence, known.needs_all, known.part
 )
 
 select
