@@ -58,11 +58,16 @@ def policy_in(file: Path | None) -> Policy:
 
 def moment(option: str, text: str | None) -> datetime | None:
     """The time that an option says, UTC unless it says otherwise. Raises UsageError."""
+    if text is None:
+        return None
     try:
-        said = None if text is None else datetime.fromisoformat(text)
-    except ValueError:
+        said = datetime.fromisoformat(text)
+        said = (said if said.tzinfo else said.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(f"{option}: {text!r} is no time", "write for example 2026-04-23T18:42:11Z") from None
-    return said.replace(tzinfo=UTC) if said is not None and said.tzinfo is None else said
+    if said.year < 1970:
+        raise UsageError(f"{option}: {text!r} is before 1970", "a lake knows of no time before that")
+    return said
 
 
 def reach(said: list[str] | None) -> list[str]:

@@ -34,6 +34,15 @@ class Scheme(StrEnum):
     uniform = "uniform"
 
 
+class State(StrEnum):
+    """What becomes of a section."""
+
+    active = "active"
+    reserved = "reserved"
+    excluded = "excluded"
+    evicted = "evicted"
+
+
 class Shown(StrEnum):
     """What a draw prints."""
 
@@ -128,7 +137,7 @@ def list_(
     at: At = None,
     types: Type = None,
     state: Annotated[
-        str | None,
+        State | None,
         typer.Option(
             "--state", metavar="STATE", help="Only active, reserved, excluded or evicted.", show_default=False
         ),
@@ -144,7 +153,7 @@ def list_(
 
     Example: lake replay list --type instruction
     """
-    rows = _asked(lake, at, _policy(policy, max_bytes=max_bytes), _LIST, [_types(types), state, state])
+    rows = _asked(lake, at, _policy(policy, max_bytes=max_bytes), _LIST, [_types(types), *2 * [state and state.value]])
     show(rows, form, columns=LISTED)
 
 

@@ -21,6 +21,7 @@ from lake.errors import LakeError
 
 FRAME_BYTES = 64 << 20  # that a frame may decode to: far more than a section is
 _WINDOW_BYTES = 128 << 20
+_TOO_LATE = 4253  # the first year that no lake can hold whole
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -122,6 +123,9 @@ def decoded(raw: bytes, entry: Entry) -> Snapshot:
         raise BadFrame("bad_snapshot", f"it holds no section: {error}") from None
     if snapshot.section_id != entry.section_id:
         raise BadFrame("bad_snapshot", f"it holds {snapshot.section_id!r:.60}, and the index says {entry.section_id}")
+    for seen in (snapshot.first_seen_at, snapshot.last_seen_at):
+        if not 1970 <= seen.year < _TOO_LATE or _utc(seen).year < 1970:
+            raise BadFrame("bad_snapshot", f"it was seen at {seen.isoformat()}, before 1970 or long after now")
     return snapshot
 
 

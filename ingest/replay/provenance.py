@@ -74,9 +74,9 @@ def _score(name: str, value: object) -> float:
 def _time(value: object) -> datetime:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadProvenance(f"mined_at is a time such as 2026-04-23T18:42:11Z, not {value!r}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _run(value: object) -> int:

@@ -36,7 +36,6 @@ _MEANT = re.compile(
     r" {0,3}###[ \t]*(?:(?:Q|A|Question|Answer|Prompt|Chosen|Rejected)\b.*|(?i:q|a|prompt|chosen|rejected)[ \t:.]*)"
 )
 _FENCE = re.compile(r" {0,3}(?P<mark>`{3,}|~{3,})(?P<info>.*)")
-_BLANK = re.compile(r"\A(?:[ \t]*\n)+|(?:\n[ \t]*)+\Z")
 
 
 class Malformed(Exception):
@@ -56,8 +55,8 @@ class _Body(NamedTuple):
 
 
 def normalised(text: str) -> str:
-    """A text as its id is made from it: without a byte order mark, every line end a line feed."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    """A text as its id is made from it: without byte order marks before it, every line end a line feed."""
+    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def section_id(section_type: str, content: str) -> str:
@@ -70,7 +69,9 @@ def section_id(section_type: str, content: str) -> str:
 
 def trimmed(text: str) -> str:
     """A text without the blank lines around it."""
-    return _BLANK.sub("", "\n" + text).removeprefix("\n")
+    lines = text.split("\n")
+    said = [place for place, line in enumerate(lines) if line.strip(" \t")]
+    return "\n".join(lines[said[0] : said[-1] + 1]) if said else ""
 
 
 def header_of(line: str) -> str | None:

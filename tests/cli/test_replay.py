@@ -62,6 +62,7 @@ def test_sections_are_listed_and_shown(run, notes):
     assert "Baikal." in shown.out
     assert json.loads(run("replay", "show", pair["section_id"], "--format", "jsonl").out)["training_runs"] == ["r1"]
     assert run("replay", "show", "nothing").code == 1
+    assert run("replay", "list", "--state", "actve").code == 2
 
 
 def test_a_sample_is_the_same_each_time(run, notes):
@@ -78,7 +79,7 @@ def test_a_sample_is_the_same_each_time(run, notes):
         "Baikal"
         in run("replay", "sample", 5, "--type", "preference", "--no-auto-mined").out + run("replay", "list").out
     )
-    for wrong in (("--type", "verse"), ("--now", "soon")):
+    for wrong in (("--type", "verse"), ("--now", "soon"), ("--now", "1969-12-31"), ("--now", "0001-01-01T00:00+14:00")):
         assert run(*asked, *wrong).code == 2
 
 

@@ -120,6 +120,7 @@ def test_a_mined_pair_says_all_of_where_it_comes_from(lake, tmp_path):
         ({"mined_run_id": 0}, "bad_provenance"),
         ({"mined_run_id": "x"}, "bad_provenance"),
         ({"mined_at": "soon"}, "bad_provenance"),
+        ({"mined_at": "0001-01-01T00:00:00+14:00"}, "bad_provenance"),
         ({"judge_name": " "}, "bad_provenance"),
         ({"auto_mined": False}, "bad_provenance"),
         ({"auto_mined": "yes"}, "bad_provenance"),
@@ -349,6 +350,8 @@ BAD_FRAMES = [
     (frame_of(GOOD | {"more": 1}), "bad_snapshot"),
     (frame_of({name: value for name, value in GOOD.items() if name != "content"}), "bad_snapshot"),
     (frame_of(GOOD | {"section_id": "0" * 16}), "bad_snapshot"),
+    *((frame_of(GOOD | {"first_seen_at": T1.replace(year=year)}), "bad_snapshot") for year in (1, 1969, 9999)),
+    (frame_of(GOOD | {"first_seen_at": datetime.fromisoformat("1970-01-01T00:00:00+14:00")}), "bad_snapshot"),
     (frame_of(GOOD | {"content": "other"}), "wrong_id"),
     (frame_of(GOOD | {"content": " "}), "empty_section"),
 ]

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.replay.documents import sections_of
-from ingest.replay.sections import Malformed, normalised, pairs, rows_of, section_id, triples, written
+from ingest.replay.sections import Malformed, normalised, pairs, rows_of, section_id, trimmed, triples, written
 from lake.events import SECTION_TYPES
 
 TEXTS = st.text(min_size=1).filter(str.strip)
@@ -28,10 +29,21 @@ def test_an_id_is_the_hash_of_type_and_content(section_type):
 
 @given(st.text())
 def test_a_text_is_normalised_once(text):
-    """What is normalised stays as it is, but for a second byte order mark."""
-    once = normalised(text)
-    assert "\r" not in once
-    assert normalised(once).removeprefix("\ufeff") == once.removeprefix("\ufeff").removeprefix("\ufeff")
+    """What is normalised stays as it is, also where byte order marks follow one another."""
+    for given_text in (text, "\ufeff" + text, "\ufeff\ufeff\r" + text):
+        once = normalised(given_text)
+        assert "\r" not in once
+        assert normalised(once) == once
+
+
+def test_blank_lines_around_a_text_go_however_many_there_are():
+    """Blank are lines of spaces and tabs; those within stay, and the time grows with their number alone."""
+    blank = "\n \t" * 50_000
+    began = time.process_time()
+    assert trimmed(f"{blank}\n  a{blank}\nb {blank}\n") == f"  a{blank}\nb "
+    assert trimmed(blank) == trimmed("") == ""
+    assert trimmed("\x0b\n") == "\x0b"
+    assert time.process_time() - began < 5
 
 
 def test_bodies_keep_their_blank_lines_and_lose_those_around_them():
