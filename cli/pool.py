@@ -59,7 +59,7 @@ def check(config: Config, form: Form = Format.table) -> None:
             }
         )
     show(rows, form)
-    say(f"{config}: {plan.config.target_size:,} prompts of {len(rows)} domains, seed {plan.config.seed}")
+    say(f"{config}: {plan.config.target_size:,} prompts of {counted(len(rows), 'domain')}, seed {plan.config.seed}")
 
 
 @app.command()

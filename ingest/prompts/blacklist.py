@@ -35,7 +35,8 @@ class Blacklist:
     def read(cls, path: Path) -> Self:
         """The blacklist in a file. Raises BadConfiguration, with the line."""
         phrases, patterns = [], []
-        for number, line in enumerate(content(path).split("\n"), 1):
+        text = content(path, "a blacklist")
+        for number, line in enumerate(text.split("\n"), 1):
             entry = line.strip()
             if not entry or entry.startswith("#"):
                 continue

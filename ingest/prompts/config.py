@@ -105,7 +105,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def read(path: Path) -> Plan:
     """The configuration in a file, and the blacklist that it names. Raises BadConfiguration."""
-    config = decoded(content(path), str(path))
+    config = decoded(content(path, "a TOML file"), str(path))
     blacklist = Blacklist()
     if config.blacklist is not None:
         blacklist = Blacklist.read(path.parent / config.blacklist)
@@ -136,6 +136,8 @@ def write_template(path: Path) -> None:
             file.write(_TEMPLATE.read_text("utf-8"))
     except FileExistsError:
         raise LakeError(f"{path}: there is a file here already", "choose another name, or use it as it is") from None
+    except OSError as error:
+        raise LakeError(f"{path}: {error.strerror}", "name a file in a folder that can be written to") from None
 
 
 def _check(config: PoolConfig, name: str) -> None:

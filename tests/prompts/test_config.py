@@ -158,8 +158,13 @@ def test_a_plan_is_told_from_another_by_what_it_says(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     """A configuration, or a blacklist, that is not there is said by name."""
-    with pytest.raises(BadConfiguration, match=r"nowhere\.toml"):
+    with pytest.raises(BadConfiguration, match=r"nowhere\.toml") as missing:
         read(tmp_path / "nowhere.toml")
+    assert missing.value.hint == "name a TOML file that can be read"
     (tmp_path / "pool.toml").write_text(f'blacklist = "gone.txt"\n{PLAIN}')
-    with pytest.raises(BadConfiguration, match=r"gone\.txt"):
+    with pytest.raises(BadConfiguration, match=r"gone\.txt") as missing:
         read(tmp_path / "pool.toml")
+    assert missing.value.hint == "name a blacklist that can be read"
+    with pytest.raises(LakeError, match="nowhere") as missing:
+        write_template(tmp_path / "nowhere" / "pool.toml")
+    assert missing.value.hint
