@@ -23,7 +23,7 @@ from exporters.plan import Options
 from lake import Lake
 from lake.errors import LakeError, UsageError
 from trainers.encoding import Marked
-from trainers.rendering import FIELDS, Kind, Renderer, template_in
+from trainers.rendering import FIELDS, KINDS, Kind, Renderer, template_in
 from trainers.shards import TRAIN, VALIDATION, Shards, ShardWriter, key_of, opened, writing
 from trainers.sources import Source, of_export, of_snapshot, policy_in
 from trainers.spec import RunSpec
@@ -34,17 +34,6 @@ Progress = Callable[[int, int | None], None]
 
 # What a shard's key says of this room: another number where the same rows become other tokens.
 FORMAT = 1
-
-KINDS: Mapping[str, Kind] = {
-    "pretrain": "text",
-    "sft": "text",
-    "lora": "text",
-    "dpo": "pair",
-    "ipo": "pair",
-    "reward": "pair",
-    "kto": "answer",
-    "grpo": "prompt",
-}
 
 HERE = "./lakehouse"  # where a lake is that nobody names
 

@@ -28,6 +28,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from lake.errors import LakeError, UsageError
 from trainers.encoding import Encoder, Marked, Piece
+from trainers.shards import Shards
 
 Kind = Literal["text", "pair", "answer", "prompt"]
 Row = Mapping[str, Any]
@@ -38,6 +39,18 @@ FIELDS: Mapping[Kind, tuple[str, ...]] = {
     "pair": ("prompt", "chosen", "rejected"),
     "answer": ("prompt", "completion"),
     "prompt": ("prompt",),
+}
+
+# What kind of row a method learns from.
+KINDS: Mapping[str, Kind] = {
+    "pretrain": "text",
+    "sft": "text",
+    "lora": "text",
+    "dpo": "pair",
+    "ipo": "pair",
+    "reward": "pair",
+    "kto": "answer",
+    "grpo": "prompt",
 }
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -227,6 +240,21 @@ class Renderer:
         begin, end = [char for char in map(chr, _PRIVATE) if char not in texts][:2]
         marked = _mapped(values, lambda text: self._special.sub(lambda found: f"{begin}{found[0]}{end}", text))
         return marked, re.compile(f"{begin}([^{end}]*){end}|[{begin}{end}]")
+
+
+def refuse_unfit(shards: Shards, method: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises UsageError where shards have other fields than a method learns from, or tokens of another tokenizer."""
+    if set(shards.fields) != set(FIELDS[KINDS[method]]):
+        raise UsageError(
+            f"{shards.folder}: it has {', '.join(shards.fields)}, which {method} does not learn from",
+            f"'lake shards build' makes what {method} does",
+        )
+    told = shards.description.made_from.get("tokenizer")
+    if told is not None and told != Encoder(tokenizer).identity:
+        raise UsageError(
+            f"{shards.folder}: another tokenizer made its tokens than {tokenizer.name_or_path or 'the model'} has",
+            "name the model that they were built for, or build them for this one: lake shards build",
+        )
 
 
 def template_in(path: Path) -> str:

@@ -29,7 +29,8 @@ from trainers import metrics, record
 from trainers.loop import Job, load_tokenizer
 from trainers.plan import Plan, plan
 from trainers.record import Record, Run
-from trainers.shards import Shards
+from trainers.rendering import refuse_unfit
+from trainers.shards import Shards, opened
 from trainers.spec import Model, RunSpec
 
 TRAIN, VALIDATION = "train", "validation"
@@ -105,7 +106,10 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
 def shards_of(spec: RunSpec, tokenizer: Any, progress: Progress | None = None) -> dict[str, Shards]:
     """What a run trains on, by split. Only where they have to be built is a lake needed."""
     if spec.data.built is not None:
-        return {TRAIN: Shards.open(spec.data.built)}
+        built = opened(spec.data.built)
+        for shards in built.values():
+            refuse_unfit(shards, spec.method, tokenizer)
+        return built
     build = importlib.import_module("trainers.build")  # a machine that trains on built ones has no lake
     found: dict[str, Shards] = build.for_run(spec, tokenizer, progress)
     return found

@@ -26,8 +26,8 @@ transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
 from trainers import spec  # noqa: E402
-from trainers.build import KINDS, Limits, built, for_run, key  # noqa: E402
-from trainers.rendering import Renderer  # noqa: E402
+from trainers.build import Limits, built, for_run, key  # noqa: E402
+from trainers.rendering import KINDS, Renderer, refuse_unfit  # noqa: E402
 from trainers.shards import Shards, key_of, opened  # noqa: E402
 from trainers.sources import Rows, of_export, of_snapshot  # noqa: E402
 
@@ -431,6 +431,20 @@ learning_rate = 1e-3
     with pytest.raises(LakeError, match="nowhere"):
         for_run(msgspec.structs.replace(said, data=exported), tokenizer)
     assert isinstance(found["validation"], Shards)
+
+
+def test_shards_of_another_tokenizer_or_method_are_refused(tokenizer, tmp_path):
+    """Shards that were built elsewhere fit the model's tokenizer, also when that was saved again, and the method."""
+    shards = made(CHATS, tokenizer, tmp_path / "shards")
+    tokenizer.save_pretrained(tmp_path / "model")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    for method in ("sft", "lora", "pretrain"):
+        refuse_unfit(shards, method, again)
+    with pytest.raises(UsageError, match="dpo does not learn from"):
+        refuse_unfit(shards, "dpo", again)
+    again.add_tokens(["<more>"])
+    with pytest.raises(UsageError, match="another tokenizer"):
+        refuse_unfit(shards, "sft", again)
 
 
 def test_a_split_that_holds_nothing_out_is_refused(tokenizer, tmp_path):
