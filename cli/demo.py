@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from cli import demo_train
 from cli.events import REJECTED
 from cli.output import say
 from lake import LakeError
@@ -70,6 +71,9 @@ def register(parent: typer.Typer) -> None:
 def demo(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for it.")] = Path("lake-demo"),
+    train: Annotated[
+        bool, typer.Option("--train", help="Tell another one: a toy model that learns from a lake. Needs torch.")
+    ] = False,
 ) -> None:
     """Tell the whole story on sample data.
 
@@ -79,6 +83,10 @@ def demo(
     """
     if folder.exists() and any(folder.iterdir()):
         raise LakeError(f"{folder}: this folder is not empty", f"remove it, or name another: lake demo {folder}-2")
+    run = context.find_root().command.main
+    if train:
+        demo_train.tell(folder, run)
+        return
     inputs = folder / "input"
     inputs.mkdir(parents=True, exist_ok=True)
     for name in SAMPLE:
@@ -86,7 +94,7 @@ def demo(
     os.environ["LAKE_URI"] = str(folder / "lake")
     began = time.monotonic()
     for sentence, command in STORY:
-        _step(context.find_root().command.main, sentence, command.format(folder.as_posix()))
+        _step(run, sentence, command.format(folder.as_posix()))
     say(f"\nThat took {time.monotonic() - began:.0f} s. What to look at next:\n")
     if shutil.which("lake") is None:
         say(f"  source {os.path.relpath(sys.prefix)}/bin/activate")
