@@ -1,6 +1,7 @@
 # The things one does here. Each step remembers that it is done, so doing it again takes no time.
 #
 #   make demo     the whole story on sample data, in demo/      make docs    the commands' pages, from their help
+#   make demo-train   a toy model learns from a lake, in demo-train/; this one installs torch
 #   make test     every test, with coverage                     make bench   the benchmarks (ROWS=1000000)
 #   make lint     every linter and the type checker             make wheel   builds it, and tries it elsewhere
 #   make faults   every known way to break a lake, at length    make soak    all of them at once (SECONDS=3600)
@@ -23,11 +24,15 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq install -c constraints.txt
 TEST_TOOLS := .venv/test-tools$(if $(filter 0,$(TRAIN)),,-and-training)
 
-.PHONY: demo test lint faults soak docs bench wheel clean
+.PHONY: demo demo-train test lint faults soak docs bench wheel clean
 
 demo: .venv/lake
 	@rm -rf demo
 	@$(BIN)/lake demo demo
+
+demo-train: .venv/train
+	@rm -rf demo-train
+	@$(BIN)/lake demo demo-train --train
 
 test: $(TEST_TOOLS)
 	@echo "Running the tests, $(JOBS) at a time"
@@ -76,7 +81,7 @@ wheel: .venv/lake
 	@cd build/elsewhere && venv/bin/lake demo > demo.txt && echo "It works: $$(ls $(CURDIR)/dist/*.whl)"
 
 clean:
-	@rm -rf .venv build dist demo lakehouse benchmarks/data .coverage .coverage.* .hypothesis .import_linter_cache \
+	@rm -rf .venv build dist demo demo-train lakehouse benchmarks/data .coverage .coverage.* .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -95,9 +100,12 @@ clean:
 	@touch $@
 
 # torch comes first and alone: a requirement that is looser than the pin would bring another build and gigabytes of CUDA.
-.venv/test-tools-and-training: .venv/test-tools
-	@echo "Installing torch (TRAIN=0 leaves it out)"
+.venv/train: .venv/lake
+	@echo "Installing torch (TRAIN=0 leaves it out of the tests)"
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@echo "Installing the training libraries"
 	@$(PIP) -e '.[train]'
+	@touch $@
+
+.venv/test-tools-and-training: .venv/test-tools .venv/train
 	@touch $@
