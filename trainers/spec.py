@@ -339,10 +339,12 @@ def _contradictions(spec: RunSpec) -> Iterator[tuple[str, str | None]]:
             yield f"stages[{place}].length: {method} packs rows, and of how many tokens?", "say length = 2048"
         if not spec.packed and stage.length is not None:
             yield f"stages[{place}].length: {method} takes one example a row", "data.longest limits an example"
-        if stage.rows % spec.optimizer.parts:
+        answers = (spec.grpo or Grpo()).generations if method == "grpo" else 1
+        if stage.rows * answers % spec.optimizer.parts:
+            what = f"{stage.rows} rows" if answers == 1 else f"{answers} answers to each of {stage.rows} rows"
             yield (
-                f"stages[{place}].rows: {stage.rows} rows cannot be shared out in {spec.optimizer.parts} equal parts",
-                "let rows be a multiple of optimizer.parts",
+                f"stages[{place}].rows: {what} cannot be shared out in {spec.optimizer.parts} equal parts",
+                "let them be a multiple of optimizer.parts",
             )
         if stage.steps is not None and stage.epochs != 1:
             yield f"stages[{place}]: steps and epochs both say how long it is", "keep one of them"

@@ -240,13 +240,16 @@ def test_two_processes_do_what_one_does(folder, straight):
 
 def test_the_order_is_that_of_the_plan_whoever_asks(folder):
     """All processes together have each step's prompts, repeated as TRL's own sampler would in the plan's order."""
-    job = job_of(settings(folder, "order", steps=4, more="steps_per_generation = 2"))
-    samples = {}
-    for world in (1, 2):
-        shares = [grpo.trainer(replace(job, rank=rank, processes=world)).samples(2) for rank in range(world)]
+    job = job_of(settings(folder, "order", steps=4, parts=8, more="steps_per_generation = 2"))
+    trainer, samples = grpo.trainer(job), {}
+    for world in (1, 2, 8):
+        shares = []
+        for rank in range(world):
+            trainer.job = replace(job, rank=rank, processes=world)
+            shares.append(trainer.samples(2))
         assert len({len(share) for share in shares}) == 1
         samples[world] = [one for share in shares for one in share]
-    assert samples[1] == samples[2]
+    assert samples[1] == samples[2] == samples[8]
     [laid] = job.plan.stages
     planned = [int(laid.document[row]) for step in range(4) for row in job.plan.rows(step)]
     theirs = list(RepeatSampler(planned, mini_repeat_count=TIMES, batch_size=2 * ROWS, repeat_count=1, shuffle=False))
@@ -279,11 +282,15 @@ def test_answers_that_several_steps_learn_from(folder):
         trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
-def test_parts_of_a_step_add_up(folder, straight):
-    """A step that is taken in one part ends with the weights of one that is taken in two."""
-    train(settings(folder, "in-one", parts=1))
-    assert drawn(folder / "in-one") == drawn(straight)
-    assert apart(folder / "in-one", straight) < 1e-5
+@pytest.mark.parametrize("parts", [1, 4])
+def test_parts_of_a_step_add_up(folder, straight, parts):
+    """A step ends with the same weights in however many parts it is taken, also where they divide a prompt's answers."""
+    out = f"in-{parts}"
+    train(settings(folder, out, parts=parts))
+    assert drawn(folder / out) == drawn(straight)
+    assert apart(folder / out, straight) < 1e-5
+    with pytest.raises(UsageError, match="4 answers to each of 2 rows cannot be shared out in 3"):
+        settings(folder, "in-three", parts=3)
 
 
 def test_the_reference_is_the_policy_in_memory(folder, monkeypatch):
