@@ -284,7 +284,7 @@ def test_answers_that_several_steps_learn_from(folder):
 
 @pytest.mark.parametrize("parts", [1, 4])
 def test_parts_of_a_step_add_up(folder, straight, parts):
-    """A step ends with the same weights in however many parts it is taken, also where they divide a prompt's answers."""
+    """A step ends with the same weights in however many parts it is taken, also where they divide a group."""
     out = f"in-{parts}"
     train(settings(folder, out, parts=parts))
     assert drawn(folder / out) == drawn(straight)
