@@ -23,10 +23,11 @@ from exporters.plan import Options
 from lake import Lake
 from lake.errors import LakeError, UsageError
 from trainers.encoding import Marked
-from trainers.rendering import FIELDS, KINDS, Kind, Renderer, template_in
+from trainers.rendering import FIELDS, KINDS, Kind, Renderer
 from trainers.shards import TRAIN, VALIDATION, Shards, ShardWriter, key_of, opened, writing
 from trainers.sources import Source, of_export, of_snapshot, policy_in
-from trainers.spec import RunSpec
+from trainers.spec import Data, RunSpec
+from trainers.templates import template_in
 from views.policy import Policy
 
 Overlong = Literal["error", "drop", "truncate"]
@@ -43,9 +44,7 @@ _COLUMNS: Mapping[Kind, Mapping[str, pa.DataType]] = {
     "text": {},
     "pair": {name: pa.string() for name in ("chosen_event_id", "rejected_event_id")},
     "answer": {"label": pa.bool_()},
-    "prompt": {
-        name: pa.string() for name in ("prompt", "description", "starter_code", "tests", "entry_point", "language")
-    },
+    "prompt": {name: pa.string() for name in ("description", "starter_code", "tests", "entry_point", "language")},
 }
 
 
@@ -73,6 +72,7 @@ def for_run(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progres
     data, kind = spec.data, KINDS[spec.method]
     source: Source
     if data.export is not None:
+        _refuse_chosen_again(data)
         source = of_export(Path(data.export), kind)
     else:
         lake = Lake.open(data.lake or os.environ.get("LAKE_URI") or HERE)
@@ -86,6 +86,13 @@ def for_run(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progres
     template = None if data.template is None else template_in(Path(data.template))
     renderer = Renderer(tokenizer, kind, chat=source.chat, template=template, date=source.date)
     return built(source, renderer, Limits(spec.longest, data.overlong), Path(data.shards), progress)
+
+
+def _refuse_chosen_again(data: Data) -> None:
+    """Raises UsageError where settings would choose rows of which an export was made already."""
+    for name in ("dataset", "policy", "val", "split_seed", "replay"):
+        if getattr(data, name) != getattr(Data(), name):
+            raise UsageError(f"data.{name}: the rows of an export were chosen when it was made", "leave it out")
 
 
 def built(
@@ -174,7 +181,7 @@ class _Split:
             if self.limits.overlong == "error":
                 raise LakeError(
                     f"{row['id']}: it has {longest} tokens, and {limit} are allowed",
-                    'choose a greater length, or what becomes of it: --overlong drop, or data.overlong = "truncate"',
+                    'choose longer rows (stages.length, data.longest), or data.overlong = "drop", or "truncate"',
                 )
             if self.limits.overlong == "drop" or self.renderer.kind == "prompt":
                 self.counts["dropped_overlong"] += 1
@@ -199,8 +206,6 @@ class _Split:
         kept = {name: row.get(name) for name in (*_ALWAYS, *_COLUMNS[self.renderer.kind])}
         if replayed := row.get("_replay"):
             kept["section_id"] = replayed["section_id"]
-        if self.renderer.kind == "prompt":
-            kept["prompt"] = self.renderer.prompt(row)
         return kept
 
 

@@ -1,24 +1,20 @@
 """Rows of training sets as token ids, with which of them are learned from: what assistants say, and the end of it.
 
-A conversation becomes text by a chat template, and `{% generation %}` in the template says what the assistant says;
-known templates that lack it have a counterpart in TRL that does not, and any other is refused. Of what is so marked,
-that which a prompt for generation holds already, and white space behind the token that ends a turn, is not learned
-from: a model that answers would never say it. Documents are learned from as a whole, their end included; a prompt and
-its answers are encoded apart, so that no token is of both.
+A conversation becomes text by a chat template, and `{% generation %}` in the template says what the assistant says. Of
+what is so marked, that which a prompt for generation holds already, and white space behind the token that ends a turn,
+is not learned from: a model that answers would never say it. Documents are learned from as a whole, their end included;
+a prompt and its answers are encoded apart, so that no token is of both.
 
 Special tokens are those that the template writes. A text that spells one out is text.
 
-Not here: text to ids (`encoding`), and what becomes of rows that are too long or have nothing to learn (`build`).
+Not here: which template it is (`templates`), text to ids (`encoding`), and what becomes of rows that are too long or
+have nothing to learn (`build`).
 """
 
-import copy
 import hashlib
-import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from itertools import chain, pairwise, takewhile
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jinja2
@@ -27,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from lake.errors import LakeError, UsageError
+from trainers import templates
 from trainers.encoding import Encoder, Marked, Piece
 from trainers.shards import Shards
 
@@ -53,8 +50,6 @@ KINDS: Mapping[str, Kind] = {
     "grpo": "prompt",
 }
 
-_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_MARK_IT = "put {% generation %} before what the assistant says, and {% endgeneration %} behind the token that ends it"
 # Two characters of no meaning stand around what is text, though it spells a special token out.
 _PRIVATE = range(0xE000, 0xF900)
 
@@ -92,10 +87,11 @@ class Renderer:
         self.literal_rows = 0
         special = sorted(self.encoder.specials, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special)) or "(?!)")
-        self._told = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        told: Mapping[str, Any] = tokenizer.special_tokens_map  # some are lists
+        self._told = {name: token for name, token in sorted(told.items()) if isinstance(token, str)}
         self._template = None
         if chat:
-            self._template = _dated(_template_of(tokenizer, template, learned=kind != "prompt"), date)
+            self._template = templates.dated(templates.chosen(tokenizer, template, learned=kind != "prompt"), date)
         self._opening = ""
         self._opening_ends: list[int] = []
         if self._template is not None and kind != "prompt":
@@ -104,8 +100,10 @@ class Renderer:
     @property
     def identity(self) -> dict[str, Any]:
         """What the ids of a row depend on, for a key."""
-        template = None if self._template is None else hashlib.sha256(self._template.encode()).hexdigest()
-        return {"tokenizer": self.encoder.identity, "template": template}
+        if self._template is None:
+            return {"tokenizer": self.encoder.identity, "template": None, "template_told": None}
+        template = hashlib.sha256(self._template.encode()).hexdigest()
+        return {"tokenizer": self.encoder.identity, "template": template, "template_told": self._told}
 
     def rows(self, rows: Sequence[Row]) -> list[dict[str, Marked]]:
         """The fields of each row, as FIELDS has them for this kind. Raises Unrenderable, with the row's id.
@@ -119,11 +117,6 @@ class Renderer:
             self.literal_rows += any(piece.literal and self._special.search(piece.text) for piece in pieces)
         made = iter(self.encoder.rows(list(chain.from_iterable(fields))))
         return [{name: next(made) for name in FIELDS[self.kind]} for _ in rows]
-
-    def prompt(self, row: Row) -> str:
-        """A row's prompt as text, with what begins an answer if it is a conversation."""
-        said: str | list[Any] = row["prompt"]
-        return said if isinstance(said, str) else self._render(row, said, row.get("tools"), prompt=True).text
 
     def _fields(self, row: Row) -> list[list[Piece]]:
         """The pieces of each field of a row, in the order of FIELDS."""
@@ -158,7 +151,7 @@ class Renderer:
             if not whole.startswith(before):
                 raise Unrenderable(
                     f"{row['id']}: by this chat template, its conversation does not begin with its prompt",
-                    "take a template that writes a turn the same way whatever follows: --template, or data.template",
+                    "take a template that writes a turn the same way whatever follows: data.template",
                 )
             spoken = [(max(first, len(before)), stop) for first, stop in spoken if stop > len(before)]
             # Nobody learns from what comes behind the end of the last turn, and nothing follows it.
@@ -184,7 +177,7 @@ class Renderer:
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise Unrenderable(
                 f"{row['id']}: the chat template makes no text of it: {error}",
-                "take another template (--template, or data.template), or leave the row out by a retraction",
+                "take another template (data.template), or retract what the row is of",
             ) from None
         return _Said(text, list(self._learned(text, spoken[0] if spoken else [])))
 
@@ -229,7 +222,8 @@ class Renderer:
             answer in one and one.endswith(self.encoder.added) for answer, one in zip(answers, said, strict=True)
         ):
             raise UsageError(
-                f"the chat template marks {said} as what the assistant says, and not each turn with its end", _MARK_IT
+                f"the chat template marks {said} as what the assistant says, and not each turn with its end",
+                templates.MARK_IT,
             )
 
     def _set_apart(self, values: list[Any]) -> tuple[list[Any], re.Pattern[str] | None]:
@@ -255,57 +249,6 @@ def refuse_unfit(shards: Shards, method: str, tokenizer: PreTrainedTokenizerBase
             f"{shards.folder}: another tokenizer made its tokens than {tokenizer.name_or_path or 'the model'} has",
             "name the model that they were built for, or build them for this one: lake shards build",
         )
-
-
-def template_in(path: Path) -> str:
-    """The chat template in a file. Raises UsageError."""
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}", "name a chat template, a file of Jinja") from None
-
-
-def _template_of(tokenizer: PreTrainedTokenizerBase, given: str | None, *, learned: bool) -> str:
-    """The chat template, or its counterpart that says what the assistant says, where that is to be `learned`."""
-    own = tokenizer.chat_template
-    template = given if given is not None else own["default"] if isinstance(own, dict) else own
-    called = (
-        "the chat template" if given is not None else f"the chat template of {tokenizer.name_or_path or 'the model'}"
-    )
-    if template is None:
-        raise UsageError(
-            f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template, and the rows are conversations",
-            "name one: --template FILE.jinja, or data.template",
-        )
-    if not learned or _GENERATION.search(template):
-        return template
-    patched = copy.copy(tokenizer)
-    patched.chat_template = template
-    # TRL takes seconds to import, and most templates that are trained with need nothing of it.
-    known = importlib.import_module("trl.chat_template_utils")
-    try:
-        return str(known.get_training_chat_template(patched))
-    except ValueError:
-        raise UsageError(
-            f"{called} does not mark what the assistant says, and TRL knows none that does", _MARK_IT
-        ) from None
-
-
-def _dated(template: str, date: str | None) -> str:
-    """The template, with this day instead of today's."""
-    forms = re.findall(r"""strftime_now\(\s*['"]([^'"]*)['"]\s*\)""", template)
-    if not forms:
-        return template
-    if date is None:
-        raise UsageError(
-            "the chat template writes the day, and every day would have shards of its own",
-            'say the day in a policy (--policy, or data.policy): {"harmony": {"date": "2026-01-31"}}',
-        )
-    day = datetime.fromisoformat(date)
-    cases = "".join(
-        f"{{%- if form == '{form}' -%}}{day.strftime(form)}{{%- endif -%}}" for form in dict.fromkeys(forms)
-    )
-    return f"{{%- macro strftime_now(form) -%}}{cases}{{%- endmacro -%}}{template}"
 
 
 def _message(message: Any) -> dict[str, Any]:

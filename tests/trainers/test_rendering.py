@@ -206,13 +206,14 @@ def test_an_answer_with_its_prompt_is_one_text_or_two(chatml):
 
 
 def test_a_prompt_alone_ends_where_an_answer_begins(chatml):
-    """A prompt for generation has what begins an answer, as ids and as text, and needs no marks in the template."""
+    """A prompt for generation has what begins an answer, and needs no marks in the template."""
     plain = tokenizer(CHATML.replace("{%- generation -%}", "").replace("{%- endgeneration -%}", ""))
     renderer = Renderer(plain, "prompt", chat=True)
     row = {"id": "row-1", "prompt": [{"role": "user", "content": "Go."}]}
     [made] = renderer.rows([row])
     text = f"<|im_start|>user\nGo.{END}\n<|im_start|>assistant\n"
-    assert (plain.decode(made["prompt"].tokens), renderer.prompt(row)) == (text, text)
+    assert plain.decode(made["prompt"].tokens) == text
+    assert not made["prompt"].trained.any()
 
 
 def test_a_document_is_learned_as_a_whole(chatml):
