@@ -287,6 +287,7 @@ def test_functions_are_defined_in_types():
     properties = {
         "text": {"type": "string", "title": "TEXT", "description": "A text", "examples": ["a", "b"]},
         "maybe": {"type": "string", "nullable": True, "default": "none"},
+        "nullish": {"type": ["string", "null"], "nullable": True},
         "either": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
         "several": {"type": ["string", "integer"]},
         "few": {"type": "array", "items": {"enum": ["a", "b"]}},
@@ -303,7 +304,7 @@ def test_functions_are_defined_in_types():
         "// Does\n// things.\ntype f = (_: // all\n{\n"
         '// TEXT\n//\n// A text\n// Examples:\n// - "a"\n// - "b"\ntext?: string,\n'
         'maybe?: string | null, // default: "none"\n'
-        "either?: number | null,\nseveral?: string | number,\n"
+        "nullish?: string | null,\neither?: number | null,\nseveral?: string | number,\n"
         'few?: ("a" | "b")[],\nmany?: Array<any>,\n'
         "inner?: {\n    on: boolean, // default: true\n    },\n"
         '// one of\n// default: 20\none?:\n | string // default: "s"\n | number // numbers too\n,\n'
@@ -354,7 +355,7 @@ TEXTS = st.lists(
         [
             *(f"<|{name}|>" for name in SPECIAL),
             *("<\\|end|>", "<\\\\|end|>", "<|", "|>", "\\", "<", "assistant", "to=", "functions.f", "final"),
-            *("<|thinking|>", "<|reserved_200014|>", "\n\n", "é", " "),
+            *("<|thinking|>", "<|/thinking|>", "<|/tool_calls|>", "<|reserved_200014|>", "\n\n", "é", " "),
         ]
     ),
     max_size=6,
@@ -414,6 +415,7 @@ def test_tokens_are_special_only_where_the_structure_has_them(chat):
 def test_a_text_of_special_tokens_stays_a_text(text):
     """Escaping loses nothing, and leaves no special token behind."""
     assert split(text_of([Segment(text)])) == ([Segment(text)] if text else [])
+    assert "<|reserved_200014|>" not in text_of([Segment(text)])
 
 
 def test_instructions_keep_their_white_space_beside_tools():
