@@ -2,18 +2,22 @@
 
 import ctypes
 import os
+import re
 import socket
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from ingest import sandbox
+from ingest.scorers import rust
 from ingest.scorers.report import ENDINGS, Trial
 from lake.errors import LakeError, UsageError
+from trainers import spec
 from trainers.rewards import TASK, RewardByTests, cores
 from trainers.spec import Grpo, Rewards
 
@@ -175,6 +179,50 @@ def test_nothing_is_left_of_a_call_that_is_interrupted(monkeypatch):
         reward(completions=["    while True: pass\n"] * 5, **tasks)
     assert len(began) < 5
     assert threading.active_count() == 1
+
+
+@pytest.mark.skipif(rust.compiler() is None, reason="there is no Rust compiler here")
+def test_answers_in_rust_have_the_same_endings():
+    """What the compiler refuses is broken, what exits is stopped; a pass is all of the tests, run to their end."""
+    endings = {
+        "fn twice(n: i32) -> i32 { 2 * n }": "passed",
+        "fn twice(n: i32) -> i32 { n }": "failed",
+        "fn twice(n: i32) -> i32 { n + }": "broken",
+        "fn thrice(n: i32) -> i32 { 3 * n }": "broken",
+        "fn twice(n: i32) -> i32 { std::process::exit(0) }": "stopped",
+        "fn twice(n: i32) -> i32 { unsafe { 4 } }": "unproven",
+    }
+    task = {
+        "language": "rust",
+        "starter_code": "fn twice(n: i32) -> i32 {\n",
+        "tests": "mod tests {\n    use super::*;\n    #[test]\n    fn it() { assert_eq!(twice(2), 4); }\n}\n",
+    }
+    reward = RewardByTests(Grpo(timeout=5.0, workers=2))
+    reward.refuse_untested([TASK_OF | task])
+    rewards = reward(completions=list(endings), **columns(len(endings), **task))
+    assert dict(zip(endings, (trial.ending for trial in reward.trials), strict=True)) == endings
+    assert rewards == [getattr(Rewards(), ending) for ending in endings.values()]
+
+
+def test_the_same_answer_to_the_same_task_is_tried_once(monkeypatch):
+    """Each of its samples has the one verdict; another task's is another."""
+    reward = RewardByTests(Grpo(workers=2))
+    asked = []
+    tried = reward.tests.trial
+    monkeypatch.setattr(reward.tests, "trial", lambda said, task: asked.append(task["task_id"]) or tried(said, task))
+    tasks = columns(4) | {"task_id": ["twice", "twice", "other", "twice"]}
+    assert reward(completions=[RIGHT, RIGHT, RIGHT, ""], **tasks) == [1.0, 1.0, 1.0, -0.3]
+    assert sorted(asked) == ["other", "twice", "twice"]
+    assert reward.trials[0] is reward.trials[1] is not reward.trials[2]
+
+
+def test_the_manual_says_what_there_is():
+    """Its settings are settings, with the rewards as they come, and it tells of each ending."""
+    page = (Path(__file__).parents[2] / "docs" / "grpo.md").read_text("utf-8")
+    [example] = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    said = spec.parse(tomllib.loads(example), "docs/grpo.md", Path())
+    assert said.grpo.rewards == Rewards()
+    assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == ENDINGS
 
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch):
