@@ -57,7 +57,7 @@ class Results(msgspec.Struct):
 
 
 class Stale(Exception):
-    """A diff does not fit the file that it is of."""
+    """A diff does not fit the file that it is of, or names one that is none of the project's."""
 
 
 class Sides(msgspec.Struct, frozen=True):
@@ -91,9 +91,9 @@ def collect(lake: Lake, folder: Path, options: Options | None = None) -> Summary
         known = OUTCOMES.get(outcome.summary, "failed")
         if known in KEPT and len(rows) < options.limit:
             try:
-                text = (project / mutant.file).read_bytes().decode()
-                sides = applied(text, (folder / (outcome.diff_path or "")).read_bytes().decode())
-                log = (folder / outcome.log_path).read_bytes().decode("utf-8", "replace")
+                text = _inside(project, mutant.file).decode()
+                sides = applied(text, _inside(folder, outcome.diff_path or "").decode())
+                log = _inside(folder, outcome.log_path).decode("utf-8", "replace")
             except (OSError, UnicodeDecodeError, Stale):
                 known = "stale"
             else:
@@ -111,6 +111,14 @@ def collect(lake: Lake, folder: Path, options: Options | None = None) -> Summary
         out_of_time=False,
         seconds=time.monotonic() - began,
     )
+
+
+def _inside(folder: Path, name: str) -> bytes:
+    """What a file of a folder holds. Raises Stale for one that is not in it: results can name any place there is."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder):
+        raise Stale(f"{name} is not in {folder}")
+    return path.read_bytes()
 
 
 def _told(folder: Path) -> list[tuple[Mutant, Outcome]]:

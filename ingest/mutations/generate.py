@@ -28,7 +28,7 @@ from typing import Literal
 import msgspec
 
 from ingest.mutations.operators import Change, Source, changes
-from ingest.mutations.trial import Ended, Trial
+from ingest.mutations.trial import SKIPPED, Ended, Trial
 from lake.errors import LakeError, SequenceTooLow, UsageError
 from lake.lake import Lake
 
@@ -181,8 +181,9 @@ def found_in(project: Path, seed: int) -> tuple[list[Mutant], int, int]:
     keyed: dict[bytes, Mutant] = {}
     files = left_out = 0
     for path in sorted(project.rglob("*.py")):
-        file = path.relative_to(project).as_posix()
-        if _TESTS.search(file) or path.is_symlink() or not path.is_file():
+        inner = path.relative_to(project)
+        file = inner.as_posix()
+        if _TESTS.search(file) or SKIPPED("", list(inner.parts)) or path.is_symlink() or not path.is_file():
             continue
         files += 1
         try:

@@ -83,6 +83,7 @@ def test_a_copy_with_words_changed_is_found() -> None:
     assert finding.label == "overlap"
     assert finding.value is not None
     assert 0.5 <= finding.value < 0.8
+    assert found([task(" ".join(said))], Options(share=finding.value), text=" ".join(changed)).label == "overlap"
     assert all("other" not in place for place in places(finding, text=" ".join(changed)))
 
 

@@ -100,6 +100,12 @@ def test_an_iban_has_its_check_digits() -> None:
     assert not iban("GB82WEST")
 
 
+def test_one_place_is_one_kind() -> None:
+    """Of two kinds that overlap the first in the table counts: a number that is an address is one."""
+    assert found("415-555-2671@corp.com") == [(0, 21, "email")]
+    assert [kind for _, _, kind in found("415-555-2671, a@corp.com")] == ["phone", "email"]
+
+
 @given(st.text())
 def test_any_text_can_be_looked_at(text: str) -> None:
     """Whatever a text holds, spans are in it, in order, and do not overlap."""

@@ -93,6 +93,17 @@ def test_a_fault_of_another_text_is_stale(lake, results):
     assert (summary.outcomes["stale"], summary.kept) == (2, 0)
 
 
+def test_only_files_of_the_project_are_read(lake, results, tmp_path):
+    """Results that name a place outside, by a path or by a link, bring nothing from there into the lake."""
+    (tmp_path / "private.log").write_text("a secret")
+    (results / "log" / "0.log").unlink()
+    (results / "log" / "0.log").symlink_to(tmp_path / "private.log")
+    said = (results / "outcomes.json").read_text()
+    (results / "outcomes.json").write_text(said.replace("log/2.log", "../../private.log"))
+    summary = collect(lake, results)
+    assert (summary.outcomes["stale"], summary.kept) == (2, 0)
+
+
 def test_the_limit_holds_and_the_seed_chooses(lake, results):
     """As for faults that are made here."""
     assert collect(lake, results, Options(limit=1, dry_run=True)).kept == 1

@@ -151,6 +151,15 @@ def test_what_is_no_python_text_is_left_out(project, monkeypatch):
     assert {mutant.file for mutant in mutants} == {"shop/basket.py"}
 
 
+def test_what_is_not_copied_is_not_changed(project):
+    """Packages that are installed inside of a project are none of its files."""
+    before = found_in(project, 0)
+    for folder in ("venv/lib", "shop/node_modules/one", "shop/__pycache__"):
+        (project / folder).mkdir(parents=True)
+        (project / folder / "other.py").write_text("one = 1 + 2\n")
+    assert found_in(project, 0) == before
+
+
 def test_when_the_time_is_up_the_rest_is_not_tried(lake, project):
     """What was found until then is stored, and the summary says that there is more."""
     summary = generate(lake, project, Options(workers=1, total_seconds=0.1))
