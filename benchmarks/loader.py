@@ -185,8 +185,10 @@ def main() -> None:
     """Compare the loaders."""
     asked = parser(main.__doc__)
     asked.set_defaults(rows=100_000)
+    asked.add_argument("--alone", action="store_true", help="compare with memory maps alone")
     options = asked.parse_args()
-    installed = [name for name in ("datasets", "trl", "litdata") if importlib.util.find_spec(name) is not None]
+    libraries = () if options.alone else ("datasets", "trl", "litdata")
+    installed = [name for name in libraries if importlib.util.find_spec(name) is not None]
     with scratch(options.data) as folder:
         in_process(prepare, [folder, options.rows, " ".join(installed)])
         print(f"\nload {options.rows:,} documents, {ROWS} rows of {LENGTH} a batch", flush=True)
@@ -204,7 +206,7 @@ def _compare(folder: Path, times: int, installed: list[str]) -> None:
         if name in installed:
             sides[title] = side
         else:
-            print(f"  {title:<32} {name} is not installed")
+            print(f"  {title:<32} without {name}")
     notes = {title: folder / f"{number}.json" for number, title in enumerate(sides)}
     asked = [
         Side(title, function, lambda _, note=notes[title]: [folder, note])  # type: ignore[misc]
