@@ -208,7 +208,6 @@ def _arrow_reader(source: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordB
     try:
         stream = pa.ipc.open_stream(source)
     except pa.ArrowInvalid:
-        source.seek(0)
         footed = pa.ipc.open_file(source)
         return footed.schema, (footed.get_batch(number) for number in range(footed.num_record_batches))
     return stream.schema, iter(stream)

@@ -65,6 +65,16 @@ where messages is not null
 """
 
 
+def conversation(exchanged: str) -> str:
+    """A run's conversation as a list of turns, as SQL; where it has none, what was asked and answered."""
+    return f"case when messages is null then {exchanged} else from_json(messages, {TURNS}) end"
+
+
+def conversation_json(exchanged: str) -> str:
+    """The same as JSON text, with every key as it was sent."""
+    return f"coalesce({UNBROKEN.format('messages')}, cast(to_json({exchanged}) as varchar))"
+
+
 def turn(role: str, content: str) -> str:
     """A list of one turn, as SQL."""
     return f"[{{'role': '{role}', 'content': {content}}}]"

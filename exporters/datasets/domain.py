@@ -8,7 +8,7 @@ from exporters import runs
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.datasets.sft import NEVER, allowed
 from exporters.faults import blank, free_form, not_in, turns
-from exporters.runs import TURNS, UNBROKEN, exchange, only_turns
+from exporters.runs import UNBROKEN, conversation, conversation_json, exchange, only_turns
 
 _CHAT = exchange("instruction", "response")
 _TEXT = "case when is_document then response else concat(instruction, chr(10), chr(10), response) end"
@@ -33,7 +33,7 @@ DATASET = Dataset(
     shapes={
         "conversational": Shape(
             {
-                "messages": f"case when messages is null then {_CHAT} else from_json(messages, {TURNS}) end",
+                "messages": conversation(_CHAT),
                 "domain": "domain",
             },
             fits=only_turns("domain"),
@@ -42,7 +42,7 @@ DATASET = Dataset(
         "text": Shape({"text": _TEXT, "domain": "domain"}),
         "free-form": Shape(
             {
-                "messages": f"coalesce({UNBROKEN.format('messages')}, cast(to_json({_CHAT}) as varchar))",
+                "messages": conversation_json(_CHAT),
                 "tools": UNBROKEN.format("tools"),
                 "domain": "domain",
             },

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.faults import blank, not_in, provenance, turns
-from exporters.runs import TURNS, UNBROKEN, only_turns, turn
+from exporters.runs import conversation, conversation_json, only_turns, turn
 
 _ASKED = turn("user", "prompt")
 
@@ -33,7 +33,7 @@ DATASET = Dataset(
     shapes={
         "conversational": Shape(
             {
-                "prompt": f"case when messages is null then {_ASKED} else from_json(messages, {TURNS}) end",
+                "prompt": conversation(_ASKED),
                 "domain": "domain",
                 "language": "language",
             },
@@ -43,7 +43,7 @@ DATASET = Dataset(
         "plain": Shape({"prompt": "prompt", "domain": "domain", "language": "language"}),
         "free-form": Shape(
             {
-                "prompt": f"coalesce({UNBROKEN.format('messages')}, cast(to_json({_ASKED}) as varchar))",
+                "prompt": conversation_json(_ASKED),
                 "domain": "domain",
                 "language": "language",
             },

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from exporters import runs
 from exporters.dataset import Dataset, Fault, Rows, Shape
 from exporters.faults import blank, free_form, turns
-from exporters.runs import TURNS, UNBROKEN, exchange, only_turns
+from exporters.runs import UNBROKEN, conversation, conversation_json, exchange, only_turns
 from views.policy import Policy
 
 # This only ever grows. A policy chooses among what it leaves.
@@ -40,7 +40,7 @@ DATASET = Dataset(
     one_row="One row is one run that may be imitated: what was asked, and a response that the verdict accepts.",
     shapes={
         "conversational": Shape(
-            {"messages": f"case when messages is null then {_CHAT} else from_json(messages, {TURNS}) end"},
+            {"messages": conversation(_CHAT)},
             fits=only_turns("sft"),
             otherwise="free-form",
         ),
@@ -48,7 +48,7 @@ DATASET = Dataset(
         "instruction": Shape({"instruction": "instruction", "context": "context", "response": "response"}),
         "free-form": Shape(
             {
-                "messages": f"coalesce({UNBROKEN.format('messages')}, cast(to_json({_CHAT}) as varchar))",
+                "messages": conversation_json(_CHAT),
                 "tools": UNBROKEN.format("tools"),
             },
             json=("messages", "tools"),

@@ -149,6 +149,19 @@ def test_times_and_json_columns_become_text_and_objects(tmp_path):
     assert second["when"] is None
 
 
+def test_a_time_of_any_zone_is_told_in_one(tmp_path):
+    """In JSON a time with a zone is the same moment in UTC, and one without has no zone."""
+    moments = [datetime(2026, 7, 1, 12, tzinfo=UTC), None]
+    table = pa.table(
+        {"at": pa.array(moments, pa.timestamp("ms", "Europe/Berlin")), "then": pa.array([0, 1], pa.timestamp("ms"))}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    convert(tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    first, second = got(tmp_path / "out.jsonl")
+    assert (first["at"], first["then"]) == ("2026-07-01T12:00:00.000Z", "1970-01-01T00:00:00.000")
+    assert second["at"] is None
+
+
 def test_objects_without_fields_are_counted(tmp_path):
     """Objects that have nothing in them are as many as they were, in a column and in lists."""
     columns = [pa.array([{}, {}], pa.struct([])), pa.array([[{}], [{}, {}]], pa.list_(pa.struct([])))]
@@ -261,12 +274,32 @@ def test_arrays_are_read_as_they_are_written(tmp_path, text):
 def test_texts_of_a_csv_that_look_like_something_else_stay(tmp_path):
     """What is no plain number stays text, and so does every column that trainers read as text."""
     (tmp_path / "in.csv").write_text(
-        'prompt,label,zip,score,n,mixed,empty\n72,True,01234,0.5,1,1,\n73,False,99999,1,2,"a, b",\n', "utf-8"
+        "prompt,label,zip,score,n,mixed,empty,serial\n72,True,01234,0.5,1,1,,9999999999999999999\n"
+        '73,False,99999,1,2,"a, b",,1\n',
+        "utf-8",
     )
     convert(tmp_path / "in.csv", tmp_path / "out.jsonl")
     assert got(tmp_path / "out.jsonl") == [
-        {"prompt": "72", "label": True, "zip": "01234", "score": 0.5, "n": 1, "mixed": "1", "empty": None},
-        {"prompt": "73", "label": False, "zip": "99999", "score": 1.0, "n": 2, "mixed": "a, b", "empty": None},
+        {
+            "prompt": "72",
+            "label": True,
+            "zip": "01234",
+            "score": 0.5,
+            "n": 1,
+            "mixed": "1",
+            "empty": None,
+            "serial": "9" * 19,
+        },
+        {
+            "prompt": "73",
+            "label": False,
+            "zip": "99999",
+            "score": 1.0,
+            "n": 2,
+            "mixed": "a, b",
+            "empty": None,
+            "serial": "1",
+        },
     ]
 
 

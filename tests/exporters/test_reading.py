@@ -83,6 +83,18 @@ def test_a_bomb_is_read_in_bounded_pieces(tmp_path):
     assert "longer than" in said
 
 
+def test_a_flipped_bit_in_a_page_is_no_other_text(tmp_path):
+    """Where a Parquet file has checksums of its pages, what does not fit them is not taken for rows."""
+    path = tmp_path / "a.parquet"
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(pa.table({"text": ["lake"]}), path, write_page_checksum=True, **plain)
+    assert found(tmp_path) == []
+    path.write_bytes(path.read_bytes().replace(b"lake", b"bake", 1))
+    [(row, _, said)] = found(tmp_path)
+    assert row is None
+    assert said.startswith("cannot be read beyond row 0")
+
+
 def test_parquet_columns_are_rows(tmp_path):
     """Nested columns and columns of JSON are checked as the rows that a trainer sees."""
     folder = tmp_path / "set"
