@@ -41,6 +41,7 @@ Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Overlong = Literal["error", "drop", "truncate"]
+Loss = Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "vespo"]
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,7 +155,7 @@ class Grpo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     steps_per_generation: Annotated[Count, Meta(description="steps that answers drawn at once are spread over")] = 1
     iterations: Annotated[Count, Meta(description="how often answers are learned from")] = 1
     beta: Annotated[NotNegative, Meta(description="weight of the divergence from the reference; 0: none")] = 0.0
-    loss: Annotated[str, Meta(description="TRL's name of a loss")] = "dapo"
+    loss: Annotated[Loss, Meta(description="TRL's name of a loss")] = "dapo"
     timeout: Annotated[Positive, Meta(description="seconds that the tests of an answer may take")] = 10.0
     workers: Annotated[Count | None, Meta(description="answers tested at a time; by default one a core")] = None
     rewards: Annotated[Rewards, Meta(description="what an answer is worth")] = Rewards()
