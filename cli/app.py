@@ -9,7 +9,24 @@ from typing import Annotated
 
 import typer
 
-from cli import annotate, ask, convert, demo, events, export, keep, mutate, pin, pool, replay, runs, shards, tidy, train
+from cli import (
+    annotate,
+    ask,
+    audit,
+    convert,
+    demo,
+    events,
+    export,
+    keep,
+    mutate,
+    pin,
+    pool,
+    replay,
+    runs,
+    shards,
+    tidy,
+    train,
+)
 from cli.options import add_storage_options
 from cli.output import ReaderGone, fail
 from exporters.receipt import lake_version
@@ -44,7 +61,24 @@ def root(
         raise typer.Exit
 
 
-for room in (events, annotate, mutate, ask, pool, pin, export, convert, replay, keep, tidy, shards, train, runs, demo):
+for room in (
+    events,
+    annotate,
+    mutate,
+    ask,
+    pool,
+    pin,
+    export,
+    convert,
+    replay,
+    keep,
+    tidy,
+    shards,
+    audit,
+    train,
+    runs,
+    demo,
+):
     room.register(app)
 
 command = typer.main.get_command(app)

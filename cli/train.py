@@ -71,8 +71,8 @@ def train(
         raise UsageError(
             "which settings?", f"lake train {method} --init > {method}.toml writes some; then say --config"
         )
-    said = _placed(spec.read(config, method), lake, out)
-    run = _room("run")
+    said = placed(spec.read(config, method), lake, out)
+    run = room("run")
     with Meter("building shards", "rows") as meter:
         job = run.prepare(said, resume=resume, progress=meter)
     shards, plan = job.shards.description, job.plan
@@ -84,8 +84,7 @@ def train(
 
 def _again(recorded: Path, out: Path | None) -> None:
     """Repeat a run, and say whether it gave the same."""
-    again = _room("again")
-    found = again.repeat(recorded, out)
+    found = room("again").repeat(recorded, out)
     for name, same in found.same.items():
         say(f"{name}: {'the same' if same else 'DIFFERENT'}")
     for name, versions in found.versions.items():
@@ -100,11 +99,11 @@ def _told(done: Run, said: RunSpec) -> None:
     ended = "" if loss is None else f", loss {loss:.4g}"
     say(f"{done.run}: {done.state} after {counted(done.steps, 'step')}{ended}")
     if said.data.built is None:
-        _room("receipts").record(Lake.open(str(said.data.lake)), Path(said.out))
+        room("receipts").record(Lake.open(str(said.data.lake)), Path(said.out))
     say(f"next: lake runs show {said.out}; lake runs plot {said.out}")
 
 
-def _placed(said: RunSpec, lake: str, out: Path | None) -> RunSpec:
+def placed(said: RunSpec, lake: str, out: Path | None) -> RunSpec:
     """The settings with the lake and the folder that the command line says."""
     if said.data.lake is None:
         uri = lake if "://" in lake else os.path.abspath(lake)
@@ -112,7 +111,7 @@ def _placed(said: RunSpec, lake: str, out: Path | None) -> RunSpec:
     return said if out is None else msgspec.structs.replace(said, out=str(out.absolute()))
 
 
-def _room(name: str) -> ModuleType:
+def room(name: str) -> ModuleType:
     """A room of trainers that needs torch. Raises LakeError where it is not installed."""
     try:
         return importlib.import_module(f"trainers.{name}")

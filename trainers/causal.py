@@ -54,14 +54,15 @@ def trainer(job: Job) -> transformers.Trainer:
         eval_dataset=held_out,
         processing_class=job.tokenizer,
         job=job,
-        make=partial(_packed, job.shards, job.pad),
+        make=partial(batch, job.shards, job.pad),
     )
     with made.compute_loss_context_manager():
         guards.probe(model, vocabulary_of(model), made.args.device)
     return made
 
 
-def _packed(shards: Shards, pad: int, laid: Laid, rows: Places) -> dict[str, batches.Array]:
+def batch(shards: Shards, pad: int, laid: Laid, rows: Places) -> dict[str, batches.Array]:
+    """The arrays of packed rows."""
     return batches.packed(laid, rows, shards.fields[FIELD], pad)
 
 
@@ -70,5 +71,5 @@ def _held_out(job: Job) -> HeldOut | None:
         return None
     stage = Stage(rows=job.spec.evaluation.rows, length=job.spec.stages[-1].length)
     lengths = job.validation.fields[FIELD].lengths
-    make = partial(_packed, job.validation, job.pad)
+    make = partial(batch, job.validation, job.pad)
     return HeldOut(job.validation, lengths, stage, make, whole=job.spec.method != "pretrain")

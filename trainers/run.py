@@ -19,7 +19,6 @@ import accelerate
 import huggingface_hub
 import huggingface_hub.errors
 import msgspec
-import numpy as np
 import torch
 import transformers
 from accelerate.utils import broadcast_object_list
@@ -52,7 +51,7 @@ _WANTED = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 Progress = Callable[[int, int | None], None]
 
 
-def prepare(spec: RunSpec, *, resume: bool = False, progress: Progress | None = None) -> Job:
+def prepare(spec: RunSpec, *, resume: bool | None = False, progress: Progress | None = None) -> Job:
     """All of a run but its model: what it trains on, in which order. Raises LakeError for whatever can be refused.
 
     `progress` is told the rows that have become shards.
@@ -87,8 +86,7 @@ def prepare(spec: RunSpec, *, resume: bool = False, progress: Progress | None = 
 def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> Run:
     """Do what was prepared, and return the record. `callbacks` are transformers' own. Raises LakeError."""
     before = _newest(job.out) if resume else None
-    room = importlib.import_module(f"trainers.{_ROOMS[job.spec.method]}")
-    trainer: transformers.Trainer = room.trainer(job)
+    trainer = trainer_of(job)
     kept = _record(job, before)
     reporter = metrics.attach(trainer, job, kept)
     for callback in callbacks:
@@ -101,6 +99,12 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
         raise
     kept.finish(trainer.state.global_step, model=job.out / RESULT, metrics=reporter.final)
     return kept.run
+
+
+def trainer_of(job: Job) -> transformers.Trainer:
+    """The trainer of the run's method, with its model, ready to train. Raises LakeError."""
+    made: transformers.Trainer = importlib.import_module(f"trainers.{_ROOMS[job.spec.method]}").trainer(job)
+    return made
 
 
 def shards_of(spec: RunSpec, tokenizer: Any, progress: Progress | None = None) -> dict[str, Shards]:
@@ -117,8 +121,7 @@ def shards_of(spec: RunSpec, tokenizer: Any, progress: Progress | None = None) -
 
 def plan_of(spec: RunSpec, shards: Shards) -> Plan:
     """Which rows each step of a run takes."""
-    lengths = np.sum([field.lengths for field in shards.fields.values()], axis=0)
-    return plan(shards.keys, lengths, spec.stages, spec.seed, whole=spec.method != "pretrain")
+    return plan(shards.keys, shards.lengths, spec.stages, spec.seed, whole=spec.method != "pretrain")
 
 
 def _record(job: Job, before: Path | None) -> Record:

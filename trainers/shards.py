@@ -116,6 +116,11 @@ class Shards:
                 raise Damaged(f"{folder / name}: {what}", "copy or build the shards again")
         return cls(folder, said)
 
+    @property
+    def lengths(self) -> Places:
+        """How many tokens each row has, all fields together, int64."""
+        return np.sum([field.lengths for field in self.fields.values()], axis=0)
+
     def prove(self) -> None:
         """Read every file and compare its sha256. Raises Damaged."""
         for name, file in self.description.files.items():

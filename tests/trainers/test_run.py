@@ -13,61 +13,12 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 import numpy as np  # noqa: E402
-from tokenizers import Tokenizer, models  # noqa: E402
 
 from lake.errors import UsageError  # noqa: E402
-from trainers import again, curves, record, run, shards, spec  # noqa: E402
+from trainers import again, curves, record, run, spec  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 Settings = Callable[..., spec.RunSpec]
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with shards, the configuration of a tiny model and a tokenizer."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("ground")
-    with shards.writing(folder / "built", ["text"]) as writer:
-        for row in range(60):
-            ids = (np.arange(5 + row % 40) + row) % 50
-            writer.add({"id": f"row-{row}"}, {"text": (ids, np.ones(len(ids), np.bool_))})
-        writer.finish({"dataset": "made up"}, {"offered": 60, "kept": 60})
-    config = transformers.LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    config.save_pretrained(folder / "still")
-    config.attention_dropout = 0.1
-    config.save_pretrained(folder / "config")
-    words = Tokenizer(models.WordLevel({"a": 0, "<e>": 1}, unk_token="a"))
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<e>").save_pretrained(folder / "words")
-    return folder
-
-
-@pytest.fixture
-def settings(ground: Path, tmp_path: Path) -> Settings:
-    """Settings of a short run, with whatever a test changes."""
-
-    def made(out: str, **changes: Any) -> spec.RunSpec:
-        said: dict[str, Any] = {
-            "method": "sft",
-            "out": str(tmp_path / out),
-            "data": {"built": str(ground / "built")},
-            "model": {"config": str(ground / "config"), "tokenizer": str(ground / "words")},
-            "stages": [{"rows": 4, "length": 64, "epochs": 1}],
-            "optimizer": {"learning_rate": 0.01},
-            **changes,
-        }
-        return spec.parse(said, "run.toml", tmp_path)
-
-    return made
 
 
 def trained(said: spec.RunSpec, **options: Any) -> record.Run:
