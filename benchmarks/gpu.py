@@ -1,6 +1,6 @@
 """How busy do the trainers keep an accelerator? Against TRL on the same batches, side by side in one run.
 
-`python -m benchmarks.gpu` needs one CUDA device of 80 GB or more, ten minutes, the
+`python -m benchmarks.gpu` needs one CUDA device with 141 GB (80 with `--split 2`), ten minutes, the
 packages of the extra `train` (those of TRL's side are left out where TRL is not installed), and neither a lake nor a
 network: its shards are random tokens, its models random weights. `--tiny` runs the same on a CPU in a minute, with
 models so small that its figures say nothing but that it runs.
@@ -136,6 +136,7 @@ def main() -> int:
     asked.add_argument("--warm", type=int, default=4, help="of which the first ones are not measured")
     asked.add_argument("--case", action="append", help="only this one; may be repeated")
     asked.add_argument("--side", action="append", help="only this one; may be repeated")
+    asked.add_argument("--split", type=int, default=1, help="so many times as many parts of a step: takes less memory")
     asked.add_argument("--compile", action="store_true", help="compile the model, on every side")
     asked.add_argument("--attention", default="sdpa", help="transformers' name of an implementation")
     asked.add_argument("--data", type=Path, default=DATA, help="where a scratch folder may be made")
@@ -147,7 +148,7 @@ def main() -> int:
     failed = []
     found: list[Measured] = []
     with scratch(options.data) as folder:
-        for case in (_small(case) if options.tiny else case for case in CASES):
+        for case in (_sized(case, options.split, tiny=options.tiny) for case in CASES):
             if options.case and case.name not in options.case:
                 continue
             place = folder / case.name.replace(", ", "-")
@@ -181,10 +182,12 @@ def _sides(case: Case, wanted: list[str] | None) -> list[str]:
     return [side for side in case.sides if (there or side == OURS) and (not wanted or side in wanted)]
 
 
-def _small(case: Case) -> Case:
-    """The same case with a tiny model and short rows."""
-    stages = tuple(Stage(stage.rows // 2, stage.length // 32) for stage in case.stages)
-    return msgspec.structs.replace(case, model="tiny", stages=stages)
+def _sized(case: Case, split: int = 1, *, tiny: bool = False) -> Case:
+    """The same case in more parts, or with a tiny model and short rows."""
+    if tiny:
+        stages = tuple(Stage(stage.rows // 2, stage.length // 32) for stage in case.stages)
+        case = msgspec.structs.replace(case, model="tiny", stages=stages)
+    return msgspec.structs.replace(case, parts=case.parts * split)
 
 
 def _write(folder: Path, case: Case, steps: int) -> None:

@@ -3,6 +3,7 @@
 `python -m benchmarks.gpu_side ORDER.json MEASURED.json` is what `benchmarks.gpu` starts; the first says what to do.
 """
 
+import dataclasses
 import importlib
 import resource
 import sys
@@ -41,7 +42,6 @@ def main() -> None:
 def run(order: Order) -> list[Measured]:
     """Train as one side does, and say what each stage took."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    torch.set_float32_matmul_precision("high")
     spec = _spec(order)
     _weights(order, Path(order.folder) / "model")
     job = prepare(spec)
@@ -173,7 +173,8 @@ def _by_trl(job: Job, *, apart: bool) -> tuple[Any, Callable[[], float]]:
         transformers.set_seed(0)
         model = adapt(model, job.spec.lora)
     said = arguments(job, padding_free=apart, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
-    said["train_sampling_strategy"] = "sequential"
+    if "train_sampling_strategy" in {field.name for field in dataclasses.fields(trl.SFTConfig)}:
+        said["train_sampling_strategy"] = "sequential"
     config = trl.SFTConfig(**said | {"gradient_checkpointing": job.spec.model.gradient_checkpointing})
     rows = datasets.Dataset.from_list([row for step in range(job.plan.steps) for row in _rows(job, step)])
     trainer = trl.SFTTrainer(model, config, train_dataset=rows, processing_class=job.tokenizer)

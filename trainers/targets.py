@@ -21,7 +21,7 @@ Role = Literal["attention", "dense", "shared", "expert", "router"]
 
 _ROUTER = re.compile(r"gate|router|wg|(.*_)?expert_gate")
 _SHARED = re.compile(r"shared_(experts?|mlp)")
-_EXPERTS = re.compile(r"(?!shared)(.*_)?experts?")
+_EXPERTS = re.compile(r"(.*_)?experts?")
 _ATTENTION = re.compile(r".*(attn|attention).*")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.gpu import CASES, MODELS, OURS, TRL_APART, Order, _small, _write, floating_point_operations, peak_of
+from benchmarks.gpu import CASES, MODELS, OURS, TRL_APART, Order, _sized, _write, floating_point_operations, peak_of
 
 ROOT = Path(__file__).parents[2]
 with_torch = pytest.mark.skipif(find_spec("trl") is None, reason="trains, with the extra train")
@@ -42,7 +42,8 @@ def test_all_sides_train_on_the_same_batches(tmp_path):
     """A side's figures are of the steps after the first ones; all sides see the same tokens, and learn alike."""
     side = pytest.importorskip("benchmarks.gpu_side")
     side.torch.set_num_threads(1)
-    case = msgspec.structs.replace(_small(CASES[0]), stages=(_small(CASES[2]).stages[0], _small(CASES[2]).stages[1]))
+    case = _sized(CASES[0], tiny=True)
+    case = msgspec.structs.replace(case, stages=_sized(CASES[2], tiny=True).stages[:2])
     _write(tmp_path / "case", case, steps=3)
     asked = (Order(case, name, steps=3, warm=1, folder=str(tmp_path / "case")) for name in (OURS, TRL_APART))
     ours, theirs = map(side.run, asked)

@@ -538,5 +538,7 @@ def test_stacked_adapters_are_stored_under_known_names(tmp_path):
         "base_layer.lora_A.weight",
         "base_layer.lora_B.weight",
     }
-    for name, shape in stored.items():
-        assert shape[0 if ".lora_A." in name else 1] == 4 * 4
+    assert stored[f"{begin}base_layer.lora_A.weight"] == (4 * 4, 32)  # gate_up_proj takes what is hidden
+    assert stored[f"{begin}lora_A.weight"] == (4 * 4, 24)  # down_proj what is between
+    assert stored[f"{begin}base_layer.lora_B.weight"] == (48, 4 * 4)
+    assert stored[f"{begin}lora_B.weight"] == (32, 4 * 4)
