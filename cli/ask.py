@@ -227,19 +227,20 @@ def _trained(door: Lake, item: str, steps: list[lineage.Step]) -> list[lineage.S
     runs = [step.run_id for step in steps if step.run_id is not None]
     tasks = [step.task_id for step in steps if step.task_id is not None]
     ids = [*receipts.ids_of(item, runs, tasks), *pairs]
+    told = [each for one in receipts.seen(door, ids) for each in _told_training(one)]
     return [
-        lineage.Step(
-            number, "trained", _told_training(one), None, None, one.kept.event_id, one.kept.folder, None, one.kept.at
-        )
-        for number, one in enumerate(receipts.seen(door, ids), len(steps) + 1)
+        lineage.Step(number, what, detail, None, None, kept.event_id, folder, None, kept.at)
+        for number, (what, detail, folder, kept) in enumerate(told, len(steps) + 1)
     ]
 
 
-def _told_training(one: receipts.Seen) -> str:
+def _told_training(one: receipts.Seen) -> Iterator[tuple[str, str, str, receipts.Kept]]:
+    """That a run took a row, and which of its checkpoints have it behind them."""
     kept = one.kept
-    saw = ", ".join(f"{folder} ({counted(times, 'step')})" for folder, times in one.checkpoints)
-    first = f"{kept.run} took it at {counted(len(one.steps), 'step')} of {kept.steps:,}, first at step {one.steps[0]:,}"
-    return f"{first}; seen by {saw}" if saw else first
+    at = f"{counted(len(one.steps), 'step')} of {kept.steps:,}, first at step {one.steps[0]:,}"
+    yield "trained", f"{kept.run}: {at}", kept.folder, kept
+    for folder, times in one.checkpoints:
+        yield "checkpoint", f"{folder} saw it at {counted(times, 'step')}", os.path.join(kept.folder, folder), kept
 
 
 def log(

@@ -119,13 +119,18 @@ def _line(one: receipts.Kept) -> dict[str, Any]:
         "method": one.method,
         "state": one.state,
         "steps": one.steps if one.steps == one.planned else f"{one.steps} of {one.planned}",
-        "loss": one.loss,
+        "loss": None if one.loss is None else _short(one.loss),
         "dataset": one.dataset,
         "snapshot": one.snapshot,
         "minutes": None if one.seconds is None else round(one.seconds / 60, 1),
         "at": one.at,
         "folder": one.folder,
     }
+
+
+def _short(value: float) -> float:
+    """A measurement in six figures; a count as it is."""
+    return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
 def _run(ref: str, lake: str) -> tuple[Run, list[Point]]:
@@ -145,7 +150,7 @@ def _facts(said: Run, points: list[Point]) -> Iterator[tuple[str, Any]]:
     yield "dataset", f"{said.dataset or '-'} at snapshot {said.snapshot or '-'}"
     for name, used in said.shards.items():
         counts = ", ".join(f"{what} {count:,}" for what, count in used.counts.items() if count)
-        yield f"rows, {name}", f"{used.rows:,} rows, {sum(used.tokens.values()):,} tokens ({counts}); {used.key}"
+        yield f"rows, {name}", f"{used.rows:,} rows, {sum(used.tokens.values()):,} tokens ({counts}); {used.key[:16]}"
     for stage in said.plan.stages:
         rows = f"{stage.rows:,} rows" if stage.length is None else f"{stage.rows:,} rows of {stage.length:,} tokens"
         fill = "" if stage.fill is None else f", {stage.fill:.2%} full"
@@ -163,9 +168,9 @@ def _facts(said: Run, points: list[Point]) -> Iterator[tuple[str, Any]]:
         device = f"{one.world} × {one.device}"
         yield f"session {number}", f"from step {one.first_step:,}, {took}, {device}{torch}{commit}"
     for name, value in {**said.counters, **said.metrics}.items():
-        yield name, value
-    if not said.metrics and points:
-        yield "loss", points[-1].loss
+        yield name, _short(value)
+    if not said.metrics and points and points[-1].loss is not None:
+        yield "loss", _short(points[-1].loss)
     for saved in said.checkpoints:
         size = sum(file.bytes for file in saved.files.values())
         yield f"step {saved.step:,}", f"{saved.folder}, {counted(len(saved.files), 'file')}, {size / 1e6:,.1f} MB"

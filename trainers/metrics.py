@@ -140,8 +140,10 @@ class Reporter(TrainerCallback):
         self._pause()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take the line off the terminal."""
+        """Take the line off the terminal, and write down how many tokens there were."""
         self._line.clear()
+        if state.is_world_process_zero:
+            self._record.note(counters=self.counters)
 
     def _begin(self, state: Any) -> None:
         self._tokens = self._trained = 0

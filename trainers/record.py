@@ -21,6 +21,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -169,7 +170,10 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a step was saved as: a folder within the run's. It has seen the rows of all steps before `step`."""
+    """What a step was saved as: a folder within the run's. It has seen the rows of all steps before `step`.
+
+    There are no `files` where it was taken away for a newer one before they had been read.
+    """
 
     step: int
     folder: str
@@ -231,6 +235,9 @@ class Record:
         self.run = run
         self._writes = writes
         self._since = time.monotonic()
+        # Reading gigabytes back for their sha256 is nothing that the next steps should wait for.
+        self._reader = ThreadPoolExecutor(1, "checkpoint") if writes else None
+        self._read: list[Future[Checkpoint]] = []
 
     @classmethod
     def begin(
@@ -252,8 +259,8 @@ class Record:
         """Write down a run before its first step, and the ledger of its plan. Raises UsageError where one is recorded.
 
         `spec` is the resolved configuration, a struct or a mapping with `method`. `shards` has those that the plan is
-        of as `train`, and any others by their use. `template` is the text of the chat template. `run` is the id that it
-        gets, a new one unless given, as all processes of a run have to agree on it.
+        of as `train`, and any others by their use. `template` is the text of the chat template, by default that which
+        the shards name. `run` is the id that it gets, a new one unless given: all processes have to agree on it.
         """
         out = Path(out)
         if (out / NAME).exists():
@@ -278,7 +285,7 @@ class Record:
             seeds={name: value for name, value in said.items() if name.endswith("seed") and isinstance(value, int)},
             model=model,
             tokenizer=tokenizer,
-            template_sha256=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
+            template_sha256=_sha256(template) if template is not None else source.get("template"),
             adapter=None if adapter is None else dict(adapter),
             sessions=(_session(said, 0, device, world),),
         )
@@ -323,6 +330,13 @@ class Record:
             checkpoints=tuple(one for one in before.checkpoints if one.step <= step),
         )
         record = cls(out, made, writes=rank == 0)
+        if record._reader is not None:
+            # A run that was killed may not have come to read what it had saved.
+            known = {one.folder for one in made.checkpoints}
+            for folder in sorted(out.glob("checkpoint-*")):
+                mark = trained(folder)
+                if mark is not None and mark.run == before.run and mark.step <= step and folder.name not in known:
+                    record._read.append(record._reader.submit(_checkpoint, out, mark.step, folder))
         record._write()
         return record
 
@@ -331,19 +345,25 @@ class Record:
         """Which session of the run this is, from 1."""
         return len(self.run.sessions)
 
-    def note(self, *, adapter: Mapping[str, Any] | None = None, **counters: int) -> None:
-        """Write down what is known before the first step but after the beginning: an adapter, counters."""
+    def note(self, *, adapter: Mapping[str, Any] | None = None, counters: Mapping[str, int] | None = None) -> None:
+        """Write down what is known only after the beginning: an adapter, counters."""
         self._change(
             adapter=dict(adapter) if adapter is not None else self.run.adapter,
-            counters={**self.run.counters, **counters},
+            counters={**self.run.counters, **(counters or {})},
         )
 
     def checkpoint(self, step: int, folder: str | Path) -> None:
-        """Write down that the state after `step` steps was saved in a folder, and say so in the folder itself."""
-        if self._writes:
-            saved = self._saved(step, Path(folder))
-            others = (one for one in self.run.checkpoints if one.folder != saved.folder)
-            self._change(steps=max(step, self.run.steps), checkpoints=(*others, saved))
+        """Write down that the state after `step` steps was saved in a folder, and say so in the folder itself.
+
+        The sha256 of its files is in the record by the next checkpoint, or by the end of the run.
+        """
+        if self._reader is None:
+            return
+        folder = Path(folder)
+        said = Trained(self.run.run, step, self.run.plan.digest)
+        write_whole(folder / TRAINED, msgspec.json.encode(said) + b"\n")
+        self._change(steps=max(step, self.run.steps), checkpoints=self._saved())
+        self._read.append(self._reader.submit(_checkpoint, self.out, step, folder))
 
     def finish(
         self,
@@ -382,14 +402,13 @@ class Record:
             ended_at=_now(),
             seconds=round(time.monotonic() - self._since, 3),
         )
-        self._change(steps=step, sessions=(*self.run.sessions[:-1], last), **changes)
+        self._change(steps=step, sessions=(*self.run.sessions[:-1], last), checkpoints=self._saved(), **changes)
 
-    def _saved(self, step: int, folder: Path) -> Checkpoint:
-        said = Trained(self.run.run, step, self.run.plan.digest)
-        write_whole(folder / TRAINED, msgspec.json.encode(said) + b"\n")
-        inside = folder.is_relative_to(self.out)
-        named = folder.relative_to(self.out) if inside else folder.absolute()
-        return Checkpoint(step=step, folder=named.as_posix(), files=files_of(folder))
+    def _saved(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints, those too that were being read; of two in one folder the newer one."""
+        found = {one.folder: one for one in (*self.run.checkpoints, *(each.result() for each in self._read))}
+        self._read.clear()
+        return tuple(found.values())
 
     def _change(self, **changes: Any) -> None:
         self.run = msgspec.structs.replace(self.run, **changes)
@@ -517,6 +536,15 @@ def _git(folder: Path, *arguments: str) -> list[str] | None:
     return done.stdout.splitlines()
 
 
+def _checkpoint(out: Path, step: int, folder: Path) -> Checkpoint:
+    named = folder.relative_to(out) if folder.is_relative_to(out) else folder.absolute()
+    try:
+        files = files_of(folder)
+    except FileNotFoundError:
+        files = {}  # it has been taken away for a newer one
+    return Checkpoint(step=step, folder=named.as_posix(), files=files)
+
+
 def _session(said: Mapping[str, Any], step: int, device: str, world: int) -> Session:
     return Session(
         began_at=_now(),
@@ -575,6 +603,10 @@ def _order(plan: Plan) -> Order:
             )
         )
     return Order(digest=plan.digest, seed=plan.seed, steps=plan.steps, stages=tuple(parts))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _now() -> datetime:

@@ -71,13 +71,15 @@ def test_why_of_a_row_names_the_checkpoints_that_saw_it(run, made):
     run("runs", "record", made.out)
     [row] = lines(run("why", made.out / "checkpoint-2", "--format", "jsonl"))[:1]
     steps = lines(run("why", row["id"], "--format", "jsonl"))
-    assert {"evidence", "score", "verdict"} <= {step["what"] for step in steps[:-1]}
-    last = steps[-1]
-    assert (last["what"], last["step"]) == ("trained", len(steps))
-    assert "checkpoint-2 (1 step)" in last["detail"]
-    assert "checkpoint-8 (2 steps)" in last["detail"]
+    assert {"evidence", "score", "verdict"} <= {step["what"] for step in steps[:-3]}
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+    took, early, late = steps[-3:]
+    assert (took["what"], early["what"], late["what"]) == ("trained", "checkpoint", "checkpoint")
+    assert took["detail"].startswith(f"{made.record.run.run}: 2 steps of 8")
+    assert early["detail"] == "checkpoint-2 saw it at 1 step"
+    assert (late["detail"], late["source_file"]) == ("checkpoint-8 saw it at 2 steps", f"{made.out}/checkpoint-8")
     of_run = lines(run("why", steps[0]["run_id"], "--format", "jsonl"))
-    assert of_run[-1]["detail"] == last["detail"]
+    assert [step["detail"] for step in of_run[-3:]] == [step["detail"] for step in steps[-3:]]
     assert run("why", "sft-0000000000000000").code == 2
 
 
@@ -91,7 +93,7 @@ def test_a_row_that_no_view_has_is_known_by_who_trained_on_it(run, made, tmp_pat
     other = Made(tmp_path / "other", Shards.open(tmp_path / "others")).steps(2).end()
     run("runs", "record", other.out)
     assert run("why", f"replay-{3:016x}-0").code == 0
-    assert "took it at 1 step of 2" in run("why", f"replay-{3:016x}-0").out
+    assert ": 1 step of 2" in run("why", f"replay-{3:016x}-0").out
 
 
 def test_past_training_becomes_replay(run, made):

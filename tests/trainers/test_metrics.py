@@ -90,7 +90,7 @@ def trained(out, shards, *, resume=None, callbacks=(), **more):
     for callback in callbacks:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=None if resume is None else str(out / f"checkpoint-{resume}"))
-    record.finish(trainer.state.global_step, metrics=reporter.final, counters=reporter.counters)
+    record.finish(trainer.state.global_step, metrics=reporter.final)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ MADE_FROM = {
     "policy": {"include_partial": False},
     "views": "a" * 64,
     "tokenizer": "b" * 64,
+    "template": "c" * 64,
     "length": 32,
 }
 COUNTS = {"offered": 12, "kept": 10, "dropped": 1, "truncated": 0, "masked": 1}
@@ -84,6 +86,11 @@ def test_a_run_is_written_down_before_its_first_step(tmp_path, shards):
     assert ledger.plan_of(tmp_path / "run" / ledger.NAME) == made.digest
 
 
+def test_the_template_is_that_of_the_shards(tmp_path, shards):
+    """Where nobody says with which template rows were rendered, the shards do."""
+    assert begun(tmp_path / "run", shards).run.template_sha256 == "c" * 64
+
+
 def test_of_the_environment_only_what_launchers_say_is_kept(tmp_path, shards, monkeypatch):
     """A secret in the environment is in no record; what torchrun says is."""
     monkeypatch.setenv("WORLD_SIZE", "8")
@@ -104,7 +111,7 @@ def test_a_run_is_completed(tmp_path, shards):
     (saved / "model.safetensors").write_bytes(b"weights")
     run.checkpoint(steps, saved)
     run.checkpoint(steps, saved)
-    run.note(parameters=1234)
+    run.note(counters={"parameters": 1234})
     run.finish(steps, metrics={"loss": 0.5}, counters={"trained_tokens": 90})
     said = record.read(tmp_path / "run")
     assert said == run.run
@@ -136,7 +143,10 @@ def test_a_failure_is_written_down(tmp_path, shards):
     assert (said.state, said.error, said.steps) == ("failed", "LakeError: the loss is nan", 3)
     assert said.sessions[-1].ended_at is not None
     run.fail(KeyboardInterrupt())
-    assert (record.read(tmp_path / "run").state, record.read(tmp_path / "run").error) == ("stopped", "KeyboardInterrupt")
+    assert (record.read(tmp_path / "run").state, record.read(tmp_path / "run").error) == (
+        "stopped",
+        "KeyboardInterrupt",
+    )
 
 
 def test_a_run_that_goes_on_has_one_more_session(tmp_path, shards):
@@ -158,6 +168,33 @@ def test_a_run_that_goes_on_has_one_more_session(tmp_path, shards):
     assert record.read(tmp_path / "run").state == "finished"
 
 
+def test_a_checkpoint_that_a_killed_run_had_not_read_is_read_when_it_goes_on(tmp_path, shards):
+    """The newest checkpoint may not be in the record of a run that was killed; one of another run is never in it."""
+    run = begun(tmp_path / "run", shards)
+    for step, name in ((1, run.run.run), (2, "sft-other")):
+        saved = tmp_path / "run" / f"checkpoint-{step}"
+        saved.mkdir()
+        mark = record.Trained(name, step, run.run.plan.digest)
+        (saved / record.TRAINED).write_bytes(msgspec.json.encode(mark))
+    Record.resume(tmp_path / "run", SPEC, plan=planned(shards), step=2).finish(3)
+    [one] = record.read(tmp_path / "run").checkpoints
+    assert (one.step, list(one.files)) == (1, [record.TRAINED])
+
+
+def test_a_checkpoint_that_was_taken_away_is_still_told(tmp_path, shards):
+    """Where only the newest are kept, the record says that the others were there, with what their files were."""
+    run = begun(tmp_path / "run", shards)
+    for step in (1, 2):
+        saved = tmp_path / "run" / f"checkpoint-{step}"
+        saved.mkdir()
+        run.checkpoint(step, saved)
+        run._read[-1].result()
+        shutil.rmtree(saved)
+    run.finish(2)
+    assert [(one.step, len(one.files)) for one in record.read(tmp_path / "run").checkpoints] == [(1, 1), (2, 1)]
+    assert record._checkpoint(tmp_path, 3, tmp_path / "gone").files == {}
+
+
 def test_another_plan_is_no_resumption(tmp_path, shards):
     """With another seed or another number of rows, or as another method, a run cannot go on."""
     begun(tmp_path / "run", shards)
@@ -175,7 +212,7 @@ def test_another_plan_is_no_resumption(tmp_path, shards):
 def test_only_the_first_process_writes(tmp_path, shards):
     """The other processes of a run call the same and leave no trace."""
     run = begun(tmp_path / "run", shards, rank=1, run="sft-x")
-    run.note(parameters=1)
+    run.note(counters={"parameters": 1})
     run.checkpoint(1, tmp_path / "nowhere")
     run.finish(1)
     assert run.run.run == "sft-x"
