@@ -118,8 +118,8 @@ def without_second_adapter(model: Any) -> None:
 
 def arguments_of(job: Job) -> dict[str, Any]:
     """What the arguments of all preference trainers say beyond the common ones."""
-    # TRL asks a model for a property under its old name.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    # TRL calls what a model has of this by its old names.
+    warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_enable|_disable)?` is deprecated", FutureWarning)
     evaluated = job.validation is not None
     return arguments(
         job,

@@ -59,14 +59,17 @@ class Unpaired(answers.AsTheyAre, KTOTrainer):
             with torch.no_grad(), self.compute_loss_context_manager():
                 own, other = self.compute_ref_log_probs(self.ref_model or self.model, part)  # type: ignore[no-untyped-call]
                 moved = super()._compute_kl_logps(self.model, part) - other  # type: ignore[no-untyped-call]
-            apart.append(self.accelerator.gather(moved))
+            apart.append(moved)
             kept = {name: tensor for name, tensor in part.items() if not name.startswith("KL_")}
             referred.append({**kept, "ref_logps": own, "ref_KL_logps": torch.zeros_like(own)})
         self.divergence = torch.cat(apart).mean()
         return referred
 
     def _compute_kl_logps(self, *_: Any) -> torch.Tensor:
-        """What TRL takes the reference's from, which is 0: `divergence` is the difference already."""
+        """What TRL takes the reference's from, which is 0: `divergence` is the difference already.
+
+        TRL then takes the mean over all processes, each of which has as many rows.
+        """
         return self.divergence
 
 

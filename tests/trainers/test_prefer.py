@@ -241,6 +241,21 @@ def test_the_reference_of_adapters_is_the_model_without_them(folder):
     assert same({name: trainer.model.state_dict()[name] for name in kept}, kept)
 
 
+@pytest.mark.parametrize("method", ["dpo", "reward"])
+def test_adapters_go_on_as_they_would_have(folder, method):
+    """In bfloat16 and without keeping activations, too, an interrupted run ends with the adapters of a straight one."""
+    model = 'config = "config.json"\ndtype = "bfloat16"\ngradient_checkpointing = true'
+    straight, broken = (
+        settings(folder, method, f"{method}-adapters-{way}", steps=4, model=model, more="[lora]\nr = 4")
+        for way in ("straight", "broken")
+    )
+    done(straight)
+    with pytest.raises(KeyboardInterrupt):
+        done(broken, callbacks=[Interrupt(3)])
+    done(broken, resume=True)
+    assert weights(straight.out) == weights(broken.out)
+
+
 def test_each_step_is_without_dropout(folder):
     """A model whose attention drops some of what it sees is trained as if it did not."""
     trainer = prefer.trainer(job_of(settings(folder, "dpo", "dropout")))
