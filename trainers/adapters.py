@@ -83,7 +83,14 @@ def adapt(model: PreTrainedModel, settings: Lora) -> PeftModel:
         # PEFT asks a model by a name that transformers gives up.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         adapted = get_peft_model(model, configuration)
+    kept = adapted.peft_config["default"]
     assert isinstance(adapted, PeftModel)
+    assert isinstance(kept, LoraConfig)
+    # PEFT keeps sets, and would write them down in an order that differs from process to process.
+    kept.target_modules, kept.target_parameters = (
+        sorted(kept.target_modules or ()),
+        sorted(kept.target_parameters or ()),
+    )
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # a head, too, would lose small steps in 16 bits
@@ -285,13 +292,13 @@ def _refuse_tied(model: nn.Module, layers: Mapping[str, LoraLayer]) -> None:
 
 
 def _numbers(layer: LoraLayer) -> list[nn.Parameter]:
-    """A and B of its adapters."""
-    assert isinstance(layer, nn.Module)
-    return [parameter for name, parameter in layer.named_parameters() if name.startswith(("lora_A.", "lora_B."))]
+    """A and B of its active adapters: a reference may keep another beside them."""
+    pairs = [(layer.lora_A[name], layer.lora_B[name]) for name in layer.active_adapters if name in layer.lora_A]
+    return [parameter for pair in pairs for each in pair for parameter in each.parameters()]
 
 
 def _rank(layer: LoraLayer) -> int:
-    return sum(layer.r.values())
+    return sum(layer.r[name] for name in layer.active_adapters if name in layer.r)
 
 
 def _moves(layer: LoraLayer, adapter: str) -> bool:

@@ -269,6 +269,20 @@ def test_names_of_an_older_version_are_counted_as_they_are():
     assert (report.expert_weights, report.ranks) == (4, (4, 8))
 
 
+def test_an_adapter_that_is_kept_beside_is_not_counted():
+    """A second adapter that does not train, such as a reference's, changes nothing of what is verified."""
+    model = adapt(make("gpt_oss"), Lora(r=4))
+    alone = verify_expert_lora(model)
+    model.add_adapter("kept", model.peft_config["default"])
+    model.set_adapter("default")
+    beside = verify_expert_lora(model)
+    assert (beside.trainable, beside.ranks, beside.weights) == (alone.trainable, (4,), alone.weights)
+    assert beside.total == alone.total + alone.trainable
+    model.disable_adapter_layers()
+    with pytest.raises(NotReached):
+        verify_expert_lora(model)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -529,6 +543,7 @@ def test_stacked_adapters_are_stored_under_known_names(tmp_path):
     model.save_pretrained(tmp_path)
     said = msgspec.json.decode((tmp_path / "adapter_config.json").read_bytes())
     assert said["target_parameters"] == ["experts.down_proj", "experts.gate_up_proj"]
+    assert said["target_modules"] == sorted(ATTENTION)  # the same bytes each time
     assert isinstance(said["lora_alpha"], int)
     stored = {n: tuple(t.shape) for n, t in load_file(tmp_path / "adapter_model.safetensors").items() if ".0.mlp." in n}
     begin = "base_model.model.model.layers.0.mlp.experts."
