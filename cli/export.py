@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from cli.options import DEFAULT_LAKE as HERE
-from cli.options import At, DryRun, Form, LakeUri, PolicyFile, moment, policy_in
+from cli.options import At, DryRun, Form, LakeUri, PolicyFile, content, moment, policy_in
 from cli.output import Format, Meter, say, show
 from cli.pin import show_changes
 from exporters.datasets import DATASETS
@@ -285,7 +285,11 @@ def _gated(file: Path | None, gates: list[str] | None) -> Quality | None:
 
 
 def _lines(file: Path) -> tuple[str, ...]:
-    return tuple(line for line in file.read_text("utf-8").split("\n") if line.strip())
+    try:
+        text = content("--known-files", file).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: {error}", "--known-files names a file with a path a line") from None
+    return tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())
 
 
 def _compare(door: Lake, dataset: str, old: str, new: str) -> None:

@@ -52,8 +52,16 @@ def policy_in(file: Path | None) -> Policy:
     """The policy in a file, or that of the receipt that the file is, or the default one. Raises UsageError."""
     if file is None:
         return Policy()
-    data = file.read_bytes()
+    data = content("--policy", file)
     return Policy.from_json(policy_of(data) or data)
+
+
+def content(option: str, file: Path) -> bytes:
+    """The bytes of a file that an option names. Raises UsageError."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}", f"name a file with {option}") from None
 
 
 def moment(option: str, text: str | None) -> datetime | None:
