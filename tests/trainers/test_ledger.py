@@ -71,6 +71,7 @@ def test_a_ledger_has_what_the_steps_of_the_plan_take(tmp_path_factory, sizes, s
     assert ledger.write(path, made, shards) == sum(wanted.values())
     assert ledger.plan_of(path) == made.digest
     rows = pq.read_table(path).to_pylist()
+    assert rows == sorted(rows, key=lambda row: (row["id"], row["step"]))
     assert Counter((row["id"], row["step"], row["tokens"]) for row in rows) == wanted
     for upto in {0, 1, made.steps // 2, made.steps}:
         expected = [(row, step, tokens) for (row, step, tokens), n in wanted.items() for _ in range(n) if step < upto]
