@@ -90,15 +90,16 @@ def adapted(job: Job, model: Any) -> Any:
 
 
 def without_dropout(model: nn.Module) -> None:
-    """Take all dropout out of a model, so that it says the same of a row each time.
+    """Take all chance out of a model, so that it says the same of a row each time.
 
-    TRL sees to the modules of that name. Attention and others keep theirs as a number and drop out by themselves.
+    TRL sees to the modules of that name. Attention and others keep theirs as a number and drop out by themselves, and
+    so do routers with their noise.
     """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         for name, value in list(vars(module).items()):
-            if "drop" in name and isinstance(value, float):
+            if ("drop" in name or "jitter" in name) and isinstance(value, float):
                 setattr(module, name, 0.0)
 
 
@@ -169,8 +170,10 @@ def refuse_unfit(job: Job, model: Any, answers: Sequence[str]) -> None:
 
 def _counted(field: Field) -> Places:
     """How many tokens of each row a loss counts, int64."""
-    before = np.concatenate(([0], np.cumsum(field.trained, dtype=np.int64)))
-    return np.asarray(before[field.offsets[1:]] - before[field.offsets[:-1]], np.int64)
+    counts = np.zeros(len(field.lengths), np.int64)
+    if len(full := np.flatnonzero(field.lengths)):
+        counts[full] = np.add.reduceat(field.trained, field.offsets[:-1][full], dtype=np.int64)
+    return counts
 
 
 def _refuse(shards: Shards, bad: Any, what: str, hint: str) -> None:

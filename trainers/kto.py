@@ -88,6 +88,7 @@ def trainer(job: Job) -> transformers.Trainer:
         ref_model=answers.reference(job, policy),
         args=KTOConfig(
             **said,
+            router_aux_loss_coef=0.0,
             beta=settings.beta,
             desirable_weight=settings.desirable_weight,
             undesirable_weight=settings.undesirable_weight,

@@ -34,7 +34,13 @@ def trainer(job: Job) -> transformers.Trainer:
     made = Pairwise(
         policy,
         ref_model=answers.reference(job, policy),
-        args=DPOConfig(**answers.arguments_of(job), loss_type=[LOSSES[job.spec.method]], beta=settings.beta),
+        args=DPOConfig(
+            **answers.arguments_of(job),
+            loss_type=[LOSSES[job.spec.method]],
+            beta=settings.beta,
+            # A mixture's own loss, which would differ from part to part, is no part of the method.
+            router_aux_loss_coef=0.0,
+        ),
         train_dataset=answers.placeholder(),
         eval_dataset=answers.held_out(job, answers.PAIR, compared),
         processing_class=job.tokenizer,

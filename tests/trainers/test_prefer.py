@@ -266,6 +266,27 @@ def test_each_step_is_without_dropout(folder):
         prefer.trainer(job_of(settings(folder, "dpo", "dropout", more="[lora]\ndropout = 0.1")))
 
 
+def test_a_mixture_of_experts_has_the_losses_of_its_answers_alone(folder):
+    """No noise of a router and no loss of its own come to it: the first loss is that of the formula, each time."""
+    transformers.MixtralConfig(
+        vocab_size=LETTERS + 2,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        router_jitter_noise=0.3,
+        pad_token_id=PAD,
+        eos_token_id=END,
+    ).save_pretrained(folder / "experts")
+    trainer = prefer.trainer(job_of(settings(folder, "dpo", "mixture", model='config = "experts/config.json"')))
+    trainer.model.train()
+    batch = next(iter(trainer.get_train_dataloader()))
+    for _ in range(3):
+        assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(np.log(2), abs=1e-6)
+
+
 @pytest.mark.parametrize("method", ["dpo", "ipo"])
 def test_a_run_that_goes_on_ends_where_it_would_have(folder, method):
     """Its loss falls, the trackers' numbers are in its metrics, and its weights are those of an uninterrupted run."""
