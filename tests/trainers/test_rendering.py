@@ -146,9 +146,9 @@ def test_what_a_prompt_holds_already_is_not_learned():
 
 def test_calls_are_learned_and_their_results_are_not():
     """A tool call is what an assistant says: its arguments are an object, also where they were sent as a text."""
-    from trl.chat_template_utils import qwen3_chat_template
+    from trl.chat_template_utils import qwen2_5_chat_template
 
-    made_by = tokenizer(qwen3_chat_template)
+    made_by = tokenizer(qwen2_5_chat_template)
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"where": "lake"}'}}
     messages = [
         {"role": "user", "content": "Look."},
