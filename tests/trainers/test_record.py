@@ -152,10 +152,11 @@ def test_a_failure_is_written_down(tmp_path, shards):
 def test_a_run_that_goes_on_has_one_more_session(tmp_path, shards):
     """Resuming keeps the id and the checkpoints up to there; what was after them is forgotten, the sessions are not."""
     run = begun(tmp_path / "run", shards)
-    for step in (1, 2, 3):
+    for step in (1, 2, 3, 4):
         saved = tmp_path / "run" / f"checkpoint-{step}"
         saved.mkdir()
         run.checkpoint(step, saved)
+    assert [one.step for one in record.read(tmp_path / "run").checkpoints] == [1, 2, 3]
     again = Record.resume(tmp_path / "run", SPEC, plan=planned(shards), step=2, device="cuda", world=4)
     assert again.session == 2
     said = record.read(tmp_path / "run")
