@@ -1,6 +1,9 @@
 """Rows as tokens: what is learned from is what assistants say and the end of it, token by token."""
 
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from tests.exporters.small_tokenizer import train
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
+from trainers import spec  # noqa: E402
 from trainers.encoding import Encoder, Piece  # noqa: E402
 from trainers.rendering import Renderer, Unrenderable  # noqa: E402
 
@@ -80,6 +84,18 @@ def test_what_is_learned_is_what_the_assistant_says_and_its_end(chatml, turns):
         assert int((made.tokens == token).sum()) == len(row["messages"])
     spelt = any(token in content for turn in turns for content in turn for token in SPECIALS)
     assert renderer.literal_rows == spelt
+
+
+def test_the_template_of_the_page_is_one(chatml):
+    """The chat template that the page on shards shows gives these tokens, and its settings are read."""
+    page = (Path(__file__).parents[2] / "docs/shards.md").read_text("utf-8")
+    [shown] = re.findall(r"```jinja\n(.*?)\n```", page, re.DOTALL)
+    row = chat("What is kept?", "What was said.", "And what else?", "What was thought of it.")
+    made = [text_of(Renderer(chatml, "text", chat=True, template=one), row) for one in (shown, CHATML)]
+    assert made[0].tokens.tolist() == made[1].tokens.tolist()
+    assert made[0].trained.tolist() == made[1].trained.tolist()
+    settings = next(block for block in re.findall(r"```toml\n(.*?)\n```", page, re.DOTALL) if "method" in block)
+    assert spec.parse(tomllib.loads(settings), "the page", Path("/")).data.snapshot == "march"
 
 
 def test_tokens_are_those_of_transformers_where_none_straddles(chatml):
