@@ -42,8 +42,9 @@ def function_asked_for(prompt: str, entry_point: str) -> ast.FunctionDef:
     """The function that a prompt begins: a program but for the body of its last function. Raises Refused."""
     try:
         tree = ast.parse(prompt.rstrip() + "\n    pass\n")
-    except (SyntaxError, ValueError) as error:
-        raise refuse("unknown_value", f"prompt: is no beginning of a Python program: {error}") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        said = str(error) or "it nests too deeply"
+        raise refuse("unknown_value", f"prompt: is no beginning of a Python program: {said}") from None
     found = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == entry_point]
     if not found:
         raise refuse("unknown_value", f"entry_point: the prompt defines no function {entry_point!r:.60}")

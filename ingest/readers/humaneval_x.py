@@ -14,7 +14,7 @@ from ingest.rows import Place, refuse
 
 FIELDS = ("task_id", "prompt", "declaration", "canonical_solution", "test")
 DROPPED = (*FIELDS, "example_test")  # a part of `test`, shown to a reader
-FUNCTION = re.compile(r"\bfn\s+(\w+)[^{}]*\{\s*\Z")
+FUNCTION = re.compile(r"\bfn\s+(\w+)")
 
 
 def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
@@ -22,8 +22,9 @@ def read(row: dict[str, Any], place: Place) -> Iterable[Mapping[str, Any]]:
     task_id, prompt, declaration, solution, tests = texts(row, *FIELDS)
     if not task_id.startswith("Rust/"):
         raise refuse("unknown_value", f"task_id: {task_id!r:.60} is no task in Rust")
-    function = FUNCTION.search(declaration)
-    if function is None:
+    head, _, rest = declaration.rpartition("{")
+    function = FUNCTION.search(re.split("[{}]", head)[-1])
+    if function is None or rest.strip():
         raise refuse("unknown_value", "declaration: does not end with the function to be written, as in 'fn f() {'")
     if place.kind == "evidence":
         return [solution_of(task_id, declaration, solution)]

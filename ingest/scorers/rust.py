@@ -53,6 +53,7 @@ PRELUDE = frozenset({"Some", "None", "Ok", "Err", "Option", "Result", "String", 
 PRELUDE |= {"str", "f32", "f64", "isize", "usize", *(f"{sign}{bits}" for sign in "iu" for bits in (8, 16, 32, 64, 128))}
 STAND_IN = "rand"
 ABSENT = re.compile(r"(?:crate|module|crate or module|import) `(\w+)")
+LONGEST = 1 << 16  # characters of a candidate: this process reads it, in a time that grows faster than its length
 LOOKING_AROUND = {"include", "include_str", "include_bytes", "path"}
 OPEN = """\
 macro_rules! assert { ($($t:tt)*) => { crate::report::check(line!(), || { ::std::assert!($($t)*); }) } }
@@ -131,6 +132,8 @@ def libraries(folder: str) -> dict[str, str]:
 
 def joined(code: str, task: Task, available: frozenset[str] = frozenset()) -> Joined:
     """Put a candidate, its starter code and the tests together, or say why that is not to be done."""
+    if len(code) > LONGEST:
+        return Joined(problem=_person(f"the code has {len(code):,} characters, and more than {LONGEST:,} are not read"))
     name, starter, tests = (str(task.get(key) or "") for key in ("entry_point", "starter_code", "tests"))
     asked = next((one for one in source.functions(starter) if one.name == name), None)
     given = starter if asked is None else starter[: asked.start] + starter[(asked.end or len(starter)) + 1 :]

@@ -8,12 +8,13 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-# One token that may hide brackets or words: the Rust Reference, "Tokens" and "Comments".
+# One token that may hide brackets or words: the Rust Reference, "Tokens" and "Comments". What is not closed hides all
+# the rest, so that each character is looked at once.
 _HIDING = re.compile(
     r"""//[^\n]*
     | /\*
-    | \b(?:b|c)?r(?P<hashes>\#*)".*?"(?P=hashes)
-    | "(?:\\.|[^"\\])*"
+    | \b(?:b|c)?r(?P<hashes>\#*)".*?(?:"(?P=hashes)|\Z)
+    | "(?:\\(?:.|\Z)|[^"\\])*(?:"|\Z)
     | '(?:\\(?:u\{[^}]*\}|x..|.)|[^'\\])'
     """,
     re.VERBOSE | re.DOTALL,

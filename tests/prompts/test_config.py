@@ -103,6 +103,14 @@ def test_a_small_domain_takes_its_one_prompt_from_the_largest():
     assert PoolConfig(target_size=4, domain=domains).quotas() == {"a": 2, "b": 1, "c": 1}
 
 
+def test_what_rounding_leaves_goes_to_the_largest_remainder():
+    """Whatever the order of the domains."""
+    shares = {"a": 0.61, "b": 0.39}
+    for names in ("ab", "ba"):
+        domains = tuple(Domain(name=name, share=shares[name]) for name in names)
+        assert PoolConfig(target_size=10, domain=domains).quotas() == {"a": 6, "b": 4}
+
+
 @pytest.fixture
 def blacklist(tmp_path: Path) -> Blacklist:
     path = tmp_path / "blacklist.txt"

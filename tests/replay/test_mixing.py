@@ -95,6 +95,8 @@ def test_no_replayed_row_says_what_a_fresh_one_says(filled, tmp_path, dataset):
     assert replayed
     assert not fresh & {normal(asked_of(row)) for row in replayed}
     assert made.counts.replay.leaked == 1
+    assert len({normal(asked_of(row)) for row in replayed}) == len(replayed)
+    assert made.counts.replay.repeated == (1 if dataset == "sft" else 0)
     assert made.counts.replay.exported < made.counts.replay.wanted
     assert "fewer than asked for" in (tmp_path / "out" / "README.md").read_text()
 

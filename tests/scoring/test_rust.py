@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -81,6 +82,7 @@ fn largest(xs: Vec<i32>) -> i32 { Yes }""",
 }
 # What it has -> a program that nobody may call an answer by itself; a word of the reason.
 FOR_A_PERSON = {
+    "long": ("fn largest() {}\n" + "// more\n" * 10_000, "characters"),
     "unsafe": ("fn largest(xs: Vec<i32>) -> i32 { unsafe { *xs.as_ptr() } }", "unsafe"),
     "a function of C's": ("#[no_mangle] pub fn memcmp() -> i32 { 0 }\n" + WHOLE, "unsafe"),
     "a permission": ("#[allow(unsafe_code)] mod m { pub fn f() { unsafe {} } }\n" + WHOLE, "unsafe"),
@@ -378,6 +380,16 @@ def test_comments_and_literals_are_blanked_out():
     assert len(plain) == len(text)
     assert not set(plain) & set('{}"')
     assert " ".join(plain.split()) == "let s = ; let r = ; let c = ; let l: &'a str = x;"
+    for opened in ('"a { ', 'r#"a " { ', '"a\\', '"\\"'):
+        assert rust_source.masked(f"let s = {opened}").split() == ["let", "s", "="]
+
+
+@pytest.mark.parametrize("text", ['\\"', 'r#"a ', '"\\'])
+def test_an_unfinished_literal_is_passed_over_once(text):
+    """The time that it takes to read a text that breaks off grows with its length."""
+    began = time.process_time()
+    rust_source.masked(text * 20_000)
+    assert time.process_time() - began < 5
 
 
 def test_a_sample_of_humaneval_is_judged_right(scorer, public_data):
