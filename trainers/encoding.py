@@ -24,7 +24,7 @@ from lake.errors import LakeError, UsageError
 
 # Characters after which a text goes on: where a tokenizer puts a space before every text, one of these keeps it away.
 _ANCHORS = ("\n", "\t", "=", "\x01")
-_BATCH_CHARACTERS = 1 << 22
+_BATCH_CHARACTERS = 1 << 20
 
 
 class Piece(NamedTuple):
