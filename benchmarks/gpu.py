@@ -141,6 +141,8 @@ def main() -> int:
     asked.add_argument("--attention", default="sdpa", help="transformers' name of an implementation")
     asked.add_argument("--data", type=Path, default=DATA, help="where a scratch folder may be made")
     options = asked.parse_args()
+    if options.steps <= options.warm:
+        asked.error("--steps has to be more than --warm")
     if not options.tiny and (missing := _missing()):
         print(f"nothing measured: {missing}. This needs one CUDA device of 80 GB or more, and the extra 'train'.")
         print("--tiny runs the same code with tiny models, also on a CPU")

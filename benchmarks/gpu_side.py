@@ -130,7 +130,7 @@ def _spec(order: Order) -> RunSpec:
     case, folder = order.case, Path(order.folder)
     said: dict[str, Any] = {
         "method": case.method,
-        "out": str(folder / "out"),
+        "out": str(folder / f"out-{order.side}"),
         "data": {"built": str(folder / "shards")},
         "model": {"path": str(folder / "model"), "dtype": "bfloat16", "attention": order.attention},
         "stages": [{"rows": stage.rows, "length": stage.length, "steps": order.steps} for stage in case.stages],
