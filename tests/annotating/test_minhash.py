@@ -118,6 +118,19 @@ def test_a_long_template_is_compared_no_further_than_it_helps(monkeypatch: pytes
     assert [finder.add(str(place), text) for place, text in enumerate(texts)] == found
 
 
+def test_a_copy_of_one_in_a_crowd_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every band is shared by many, those that share the most are compared, so a copy of any is found."""
+    monkeypatch.setattr(minhash, "_CROWD", 2)
+    monkeypatch.setattr(minhash, "_COMPARED", 4)
+    said = [f"w{number}" for number in range(100)]
+    finder = NearDuplicates()
+    for number in range(40):
+        finder.keep(str(number), " ".join([*said, f"end{number}"]))
+    match = finder.match(" ".join([*said, "end30", "more"]))
+    assert match is not None
+    assert match.similarity > 0.9
+
+
 def test_more_texts_change_no_earlier_answer() -> None:
     """The answers on the first texts stay as they are when others come after them."""
     texts = corpus(400, seed=4)
