@@ -95,12 +95,12 @@ def _turn(turn: object, place: str) -> Row:
     if not isinstance(text, str):
         raise Unfit(f"{place}.value", "must be a string")
     rest = {name: value for name, value in turn.items() if name not in {"from", "value"}}
+    if rest.keys() & {"role", "content", "tool_calls"}:
+        raise Unfit(place, "has a role or a content beside 'from' and 'value'")
     if said == "function_call":
         return {"role": "assistant", "content": "", "tool_calls": _calls(text, f"{place}.value"), **rest}
     if not isinstance(said, str) or said not in _FROM:
         raise Unfit(f"{place}.from", f"must be one of {', '.join(dict.fromkeys([*_FROM, 'function_call']))}")
-    if rest.keys() & {"role", "content", "tool_calls"}:
-        raise Unfit(place, "has a role or a content beside 'from' and 'value'")
     return {"role": _FROM[said], "content": text, **rest}
 
 

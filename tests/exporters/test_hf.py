@@ -57,6 +57,14 @@ def written(folder: Path, table: pa.Table = TABLE, splits: tuple[str, ...] = ("t
     return folder
 
 
+def test_a_column_is_what_it_is_and_not_what_is_told_of_it():
+    """Metadata of a column that has become another says nothing; only what its type does not tell is taken from it."""
+    told = {"a": {"dtype": "int32", "_type": "Value"}, "b": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": told}})}
+    schema = pa.schema([("a", pa.string()), ("b", pa.int64())], metadata=metadata)
+    assert features(schema) == {"a": {"dtype": "string", "_type": "Value"}, "b": told["b"]}
+
+
 def test_the_library_loads_what_is_written(tmp_path):
     """Every split has the columns, types and values that it was given, JSON as what it says."""
     found = datasets.load_from_disk(str(written(tmp_path / "out", splits=("train", "validation", "train_512"))))

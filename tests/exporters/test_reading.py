@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporters.formats import Writer
@@ -178,6 +178,7 @@ def test_an_array_that_is_cut_short_is_told(tmp_path):
     st.lists(st.lists(st.integers(-1, 70) | st.none(), max_size=4) | st.none(), min_size=1, max_size=6),
     st.sampled_from([None, 60]),
 )
+@example([[1, -1], [1, 2]], None)
 @settings(max_examples=60, deadline=None)
 def test_columns_at_once_find_what_rows_find(rows, vocabulary):
     """Token ids that are looked at column by column are told the same as row by row."""

@@ -187,6 +187,12 @@ def test_a_shape_that_it_has_already_is_left(tmp_path):
         ({"conversations": [{"from": "function_call", "value": "x"}]}, "messages", "JSON text of a call"),
         ({"conversations": [{"from": "function_call", "value": "[1]"}]}, "messages", "JSON text of a call"),
         ({"conversations": [{"from": "gpt", "value": "x", "role": "user"}]}, "messages", "beside 'from' and 'value'"),
+        ({"conversations": [{"from": "gpt", "value": "x", "tool_calls": []}]}, "messages", "beside 'from' and 'value'"),
+        (
+            {"conversations": [{"from": "function_call", "value": '{"name": "f", "arguments": {}}', "tool_calls": []}]},
+            "messages",
+            "beside 'from' and 'value'",
+        ),
         (
             {"conversations": [{"from": "system", "value": "x"}], "system": "y"},
             "messages",
@@ -207,6 +213,11 @@ def test_a_shape_that_it_has_already_is_left(tmp_path):
         ({"chosen": "Human: a Assistant: b", "rejected": "Human: z Assistant: c"}, "preference", "the prompts differ"),
         ({"chosen": "The sky is", "rejected": "The sea is"}, "preference", "no 'Assistant:'"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference-implicit", "must end with the only 'Assistant:'"),
+        (
+            {"prompt": "Human: a Assistant:", "chosen": " b", "rejected": " c Assistant: d"},
+            "preference-implicit",
+            "must end with the only 'Assistant:'",
+        ),
         (
             {"prompt": [USER], "chosen": [ASSISTANT, {**ASSISTANT, "content": "x"}], "rejected": [ASSISTANT]},
             "preference-implicit",

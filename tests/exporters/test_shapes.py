@@ -12,6 +12,9 @@ from lake.errors import UsageError
 from tests.exporters.row_files import ASSISTANT, KTO, PAIR, USER, found, found_as, written
 
 
+MORE = {"role": "user", "content": "ask on"}
+
+
 @pytest.mark.parametrize(
     ("shape", "row"),
     [
@@ -23,6 +26,15 @@ from tests.exporters.row_files import ASSISTANT, KTO, PAIR, USER, found, found_a
         ("prompt-completion", {"prompt": [USER], "completion": [ASSISTANT]}),
         ("preference", PAIR),
         ("preference", {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [{**ASSISTANT, "content": "other"}]}),
+        ("preference", {"prompt": "Human: a", "chosen": "You said: Human: a", "rejected": "b"}),
+        (
+            "preference",
+            {
+                "prompt": [USER, ASSISTANT, {**USER, "content": "b"}],
+                "chosen": [USER, ASSISTANT],
+                "rejected": [ASSISTANT],
+            },
+        ),
         ("instruction", {"instruction": "i", "context": "", "response": "r"}),
         ("document", {"id": "rag-1", "content": "known"}),
         ("text", {"text": "running text"}),
@@ -146,6 +158,11 @@ def test_more_shapes_are_known(tmp_path, shape, row):
         ({**PAIR, "margin": 1, "rejected": "good"}, "rejected", "the same text as 'chosen' after stripping"),
         ({**WHOLE, "chosen": []}, "chosen", "must be a list of at least one turn"),
         ({**WHOLE, "chosen": "x"}, "rejected", "must be of the type that 'chosen' is"),
+        (
+            {"chosen": [ASSISTANT], "rejected": [{**ASSISTANT, "content": "no"}]},
+            "rejected[0]",
+            "the prompts differ: not turn 0 of 'chosen'",
+        ),
         ({**WHOLE, "chosen": WHOLE["rejected"]}, "rejected", "the same text as 'chosen' after stripping"),
         (
             {**WHOLE, "chosen": [{**USER, "content": "other"}, ASSISTANT]},
