@@ -109,7 +109,7 @@ def from_snapshot(folder: str, out: str) -> float:
     said = {
         "method": "sft",
         "out": f"{folder}/run",
-        "data": {"lake": f"{folder}/lake", "snapshot": "measured", "shards": out},
+        "data": {"lake": f"{folder}/lake", "snapshot": "measured", "shards": out, "overlong": "drop"},
         "model": {"config": "config.json", "tokenizer": folder},
         "stages": [{"rows": ROWS, "length": LENGTH}],
         "optimizer": {"learning_rate": 1e-4},

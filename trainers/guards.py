@@ -55,7 +55,7 @@ class Probed(msgspec.Struct, frozen=True):
 
     `seen`: how far a document's logits move when the one before it is another. `influence`: the greatest derivative of
     its logits by the embeddings of the documents before, by that of its own. `alone`: how far its logits are from those
-    that it has in a row of its own. `rounding`: how far these move when tokens follow that it cannot see.
+    that it has in a row of its own. `rounding`: how far these are from those of several such rows at once.
     """
 
     seen: float
@@ -225,7 +225,7 @@ def _rows(vocabulary: int, device: torch.device | str) -> tuple[Tensor, Tensor, 
 
 @torch.no_grad()
 def _compared(model: PreTrainedModel, vocabulary: int, device: torch.device | str) -> tuple[float, float, float]:
-    """How far logits move when the document before is another; are from those alone; these move when more follows."""
+    """How far logits move when the document before is another; are from those alone; and these from those of copies."""
     ids, others, positions = _rows(vocabulary, device)
     packed = _logits(model, ids, positions)
     moved = _logits(model, others, positions)
@@ -234,9 +234,10 @@ def _compared(model: PreTrainedModel, vocabulary: int, device: torch.device | st
         seen = max(seen, _distance(moved[row, first:], packed[row, first:]))
         # Without position ids the model goes the way that it always goes.
         by_itself = _logits(model, ids[row : row + 1, first : first + second])[0]
-        with_more = _logits(model, ids[row : row + 1, first:])[0, :second]
+        # As many tokens as the packed rows have, and none that another one could see.
+        several = _logits(model, ids[row : row + 1, first : first + second].repeat(ids.numel() // second, 1))
         alone = max(alone, _distance(packed[row, first : first + second], by_itself))
-        rounding = max(rounding, _distance(with_more, by_itself))
+        rounding = max(rounding, _distance(several[0], by_itself))
     return seen, alone, rounding
 
 

@@ -183,7 +183,9 @@ def test_a_probe_changes_nothing(guarded):
     weights = {name: value.clone() for name, value in guarded.state_dict().items()}
     modes = [module.training for module in guarded.modules()]
     state = torch.get_rng_state()
+    draws = guarded.get_decoder().register_forward_pre_hook(lambda *_: torch.rand(1) < 0 or None)
     probe(guarded, VOCABULARY, "cpu")
+    draws.remove()
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in guarded.modules()] == modes
     assert all(torch.equal(value, weights[name]) for name, value in guarded.state_dict().items())
@@ -306,6 +308,27 @@ def test_lengths_are_those_of_the_documents(cuts):
     found = lengths_of(positions)
     assert found.dtype == torch.int32
     assert found.diff().tolist() == [size for row in filled for size in row]
+
+
+def test_a_leak_below_what_rounding_does_is_found():
+    """However little of a document another one sees, a derivative is there or is not."""
+    model = made("llama")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight *= 1e-4
+    with pytest.raises(Leaked, match="sees the ones before it"):
+        probe(model, VOCABULARY, "cpu")
+    guard(model)
+    assert probe(model, VOCABULARY, "cpu").influence == 0
+
+
+def test_a_leak_without_a_derivative_is_found():
+    """What one document does to another without a derivative, as choosing among tokens does, moves its logits."""
+    model = made("llama")
+    guard(model)
+    model.lm_head.register_forward_pre_hook(lambda _, args: (args[0] + args[0].detach().mean(1, keepdim=True),))
+    with pytest.raises(Leaked, match=r"sees the ones before it \(seen 0.\d+, influence 0,"):
+        probe(model, VOCABULARY, "cpu")
 
 
 def test_a_document_that_is_not_itself_is_found():
