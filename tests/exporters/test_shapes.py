@@ -11,7 +11,6 @@ from exporters.validate import Options, validate
 from lake.errors import UsageError
 from tests.exporters.row_files import ASSISTANT, KTO, PAIR, USER, found, found_as, written
 
-
 MORE = {"role": "user", "content": "ask on"}
 
 
