@@ -67,8 +67,13 @@ def key(source: Source, renderer: Renderer, limits: Limits) -> dict[str, Any]:
     return {"build": FORMAT, "kind": renderer.kind, **source.said, **renderer.identity, **told}
 
 
-def for_run(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progress | None = None) -> dict[str, Shards]:
-    """The shards that a run trains on, by their split; found under their key, or built now. Raises LakeError."""
+def for_run(
+    spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progress | None = None, *, views: str | None = None
+) -> dict[str, Shards]:
+    """The shards that a run trains on, by their split; found under their key, or built now. Raises LakeError.
+
+    `views` are the rules of an older run, by the digest in its record.
+    """
     data, kind = spec.data, KINDS[spec.method]
     source: Source
     if data.export is not None:
@@ -81,6 +86,7 @@ def for_run(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, progress: Progres
             val=data.val,
             seed=data.split_seed,
             replay=data.replay,
+            views=views,
         )
         source = of_snapshot(lake, data.snapshot, spec.dataset, kind, options)
     template = None if data.template is None else template_in(Path(data.template))

@@ -426,6 +426,8 @@ learning_rate = 1e-3
     assert (told["length"], told["overlong"], told["val"]) == (64, "drop", 0.4)
     assert sum(one.description.counts["offered"] for one in found.values()) == 5
     assert told["snapshot"] == lake.names()["first"]
+    older = lake.put_object(dumps(dict(sources()) | {"sft": sources()["sft"] + "\n"}))
+    assert for_run(said, tokenizer, views=older)["train"].description.made_from["views"] == older != told["views"]
     exported = msgspec.structs.replace(said.data, export=str(tmp_path / "nowhere"), snapshot=None)
     with pytest.raises(UsageError, match=r"data\.policy: the rows of an export were chosen"):
         for_run(msgspec.structs.replace(said, data=exported), tokenizer)
