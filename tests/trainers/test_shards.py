@@ -4,13 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.errors import Damaged, LakeError, UsageError
 from trainers.order import keys_of
-from trainers.shards import NAME, Shards, key_of, writing
+from trainers.shards import NAME, Shards, key_of, opened, writing
 
 MADE_FROM = {"snapshot": "0" * 32, "dataset": "sft"}
 TEXT = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), max_size=20)
@@ -130,3 +131,17 @@ def test_arrays_have_numpys_types(tmp_path):
     found = [array.dtype for array in (field.tokens, field.offsets, field.trained, shards.keys)]
     assert found == [np.int32, np.int64, np.bool_, np.uint64]
     assert field.lengths.tolist() == [2]
+
+
+def test_a_column_that_begins_with_nothing_keeps_its_type(tmp_path):
+    """What travels with the rows has the columns that were said, also where thousands of rows have no value."""
+    columns = pa.schema([("id", pa.string()), ("domain", pa.string())])
+    with writing(tmp_path / "made", ("text",), columns) as writer:
+        for number in range(5000):
+            row = {"id": f"row-{number}", "domain": "physics" if number == 4999 else None}
+            writer.add(row, {"text": ([1], [True])})
+        writer.finish(MADE_FROM, {}, "validation")
+    [(split, shards)] = opened(tmp_path / "made").items()
+    assert split == "validation"
+    assert shards.rows().schema.equals(columns)
+    assert shards.rows(["domain"])["domain"].to_pylist()[-1] == "physics"
