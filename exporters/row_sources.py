@@ -74,7 +74,7 @@ def _readable(file: DataFile) -> Iterator[None]:
         yield
     except _UNREADABLE as error:
         why = " ".join(str(error).split())
-        raise Lossy(f"{file.name}: cannot be read to its end: {why}", "get the file again") from error
+        raise Lossy(f"{file.name}: cannot be read to its end: {why}", "mend the file, or get it again") from error
 
 
 class JsonRows:

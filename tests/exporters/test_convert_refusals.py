@@ -174,7 +174,7 @@ def test_what_is_no_such_file_is_named(tmp_path, name, out, shape):
     assert name in refusal.value.message
     assert "\n" not in refusal.value.message
     assert "pickle" not in refusal.value.message
-    assert refusal.value.hint.startswith(("get the file again", "mend the row", "an .npy file"))
+    assert refusal.value.hint.startswith(("mend the file", "mend the row", "an .npy file"))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
