@@ -116,9 +116,10 @@ def test_what_a_checkpoint_saw_is_found(told, shards, tmp_path):
 def test_which_checkpoints_saw_a_row_is_found(told, shards, tmp_path):
     """A row, by its id or by the run that it is made of, names the runs that took it and the checkpoints behind."""
     run = Made(tmp_path / "run", shards, epochs=2).steps(2).steps(6).end()
-    Made(tmp_path / "other", shards).steps(1)
+    stopped = Made(tmp_path / "other", shards).steps(1)
     receipts.record(told, run.out)
-    receipts.record(told, tmp_path / "other")
+    receipts.record(told, stopped.out)
+    came_to = ledger.rows_of(stopped.out / ledger.NAME, 1)["id"].to_pylist()
     early = set(ledger.rows_of(run.out / ledger.NAME, 2)["id"].to_pylist())
     query = "select source_run_id, id from sft"
     with closing(connect(told.snapshot(), sql=needed(query))) as con:
@@ -127,6 +128,7 @@ def test_which_checkpoints_saw_a_row_is_found(told, shards, tmp_path):
     for name, row in rows:
         assert row in ids_of(name, [name])
         found = {one.kept.run: one for one in receipts.seen(told, [row])}
+        assert (stopped.record.run.run in found) == (row in came_to)
         saw = found[run.record.run.run]
         assert saw.steps == ledger.steps_of(run.out / ledger.NAME, row)
         assert len(saw.steps) == 2
