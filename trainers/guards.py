@@ -33,8 +33,8 @@ _DOCUMENTS = ((11, 14, 7), (17, 9, 6))
 # How far logits may move where nothing flows, as a share of how far they lie from their mean: kernels add up in another
 # order where shapes differ.
 _TOLERANCES = {torch.float64: 1e-6, torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-# A mixture of experts may choose another one for a token because of that, and a deep one moves by far more than its
-# dtype says; so what rounding does is measured on the model itself, and this many times of it are allowed.
+# In a row of another length a mixture may choose another expert for a token, and a deep one moves by far more than its
+# dtype says; so what that does is measured on the model itself, and this many times of it are allowed.
 _TIMES_ROUNDING = 4.0
 
 
@@ -55,7 +55,7 @@ class Probed(msgspec.Struct, frozen=True):
 
     `seen`: how far a document's logits move when the one before it is another. `influence`: the greatest derivative of
     its logits by the embeddings of the documents before, by that of its own. `alone`: how far its logits are from those
-    that it has in a row of its own. `rounding`: how far these are from those of several such rows at once.
+    that it has in a row of its own. `rounding`: how far these move when tokens follow that it cannot see.
     """
 
     seen: float
@@ -104,15 +104,15 @@ def probe(model: nn.Module, vocabulary: int, device: torch.device | str) -> Prob
         for module, mode in modes.items():
             module.training = mode
     found = Probed(seen, influence, alone, rounding)
-    tolerance = max(_TOLERANCES.get(_dtype(bare, device), _TOLERANCES[torch.bfloat16]), _TIMES_ROUNDING * rounding)
-    # A masked weight is exactly 0 whatever the dtype, and so is everything that a derivative multiplies by it. The
-    # logits may differ by what rounding does, and where they do by more although nothing flows, positions are wrong.
-    if influence == 0 and max(seen, alone) <= tolerance:
+    moves = _TOLERANCES.get(_dtype(bare, device), _TOLERANCES[torch.bfloat16])
+    differs = max(moves, _TIMES_ROUNDING * rounding)
+    # A masked weight is exactly 0 whatever the dtype, and so is everything that a derivative multiplies by it.
+    if influence == 0 and seen <= moves and alone <= differs:
         return found
-    what = "sees the ones before it" if influence or seen > tolerance else "is not what it is in a row of its own"
+    what = "sees the ones before it" if influence or seen > moves else "is not what it is in a row of its own"
     raise Leaked(
         f"{type(bare).__name__} with {_attention(_decoder(bare))} attention: a document of a packed row {what} "
-        f"(seen {seen:.2g}, influence {influence:.2g}, alone {alone:.2g}; at most {tolerance:.2g}, 0, {tolerance:.2g})",
+        f"(seen {seen:.2g}, influence {influence:.2g}, alone {alone:.2g}; at most {moves:.2g}, 0, {differs:.2g})",
         f"choose attention = 'sdpa' or 'eager' where it is another; else {_INSTEAD}",
     )
 
@@ -181,7 +181,7 @@ def _bare(model: nn.Module) -> PreTrainedModel:
 
 
 def _decoder(bare: PreTrainedModel) -> PreTrainedModel:
-    return cast(PreTrainedModel, bare.get_decoder())  # type: ignore[no-untyped-call]
+    return cast(PreTrainedModel, bare.get_decoder())
 
 
 def _attention(decoder: PreTrainedModel) -> str:
@@ -225,7 +225,7 @@ def _rows(vocabulary: int, device: torch.device | str) -> tuple[Tensor, Tensor, 
 
 @torch.no_grad()
 def _compared(model: PreTrainedModel, vocabulary: int, device: torch.device | str) -> tuple[float, float, float]:
-    """How far logits move when the document before is another; are from those alone; and these from those of copies."""
+    """How far logits move when the document before is another; are from those alone; these move when more follows."""
     ids, others, positions = _rows(vocabulary, device)
     packed = _logits(model, ids, positions)
     moved = _logits(model, others, positions)
@@ -234,10 +234,9 @@ def _compared(model: PreTrainedModel, vocabulary: int, device: torch.device | st
         seen = max(seen, _distance(moved[row, first:], packed[row, first:]))
         # Without position ids the model goes the way that it always goes.
         by_itself = _logits(model, ids[row : row + 1, first : first + second])[0]
-        # As many tokens as the packed rows have, and none that another one could see.
-        several = _logits(model, ids[row : row + 1, first : first + second].repeat(ids.numel() // second, 1))
+        with_more = _logits(model, ids[row : row + 1, first:])[0, :second]
         alone = max(alone, _distance(packed[row, first : first + second], by_itself))
-        rounding = max(rounding, _distance(several[0], by_itself))
+        rounding = max(rounding, _distance(with_more, by_itself))
     return seen, alone, rounding
 
 
