@@ -9,18 +9,16 @@ is interrupted and goes on has one session more, with the versions and the devic
 `state` is `started` until the run ends; a run that was killed still says so. It is `finished` where all steps of the
 plan were taken, `stopped` where fewer were, `failed` where an error ended it.
 
-Nothing but msgspec, numpy and pyarrow is needed here: a machine with GPUs has no lake. How a record gets into a lake is
-in `receipts`.
+Nothing but msgspec, numpy and pyarrow is needed here: a machine with GPUs has no lake. Not here: what a run runs on
+(`surroundings`), and how its record gets into a lake (`receipts`).
 """
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import secrets
-import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,65 +30,11 @@ from lake.errors import Damaged, LakeError, UsageError
 from trainers import ledger
 from trainers.plan import Plan
 from trainers.shards import Shards, Stored
+from trainers.surroundings import Code, code_of, launch, versions
 
 NAME = "run.json"
 TRAINED = "trained.json"
 FORMAT = 1
-STATUS_LINES = 200
-
-PACKAGES = (
-    "evidence-lake",
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "accelerate",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pyarrow",
-    "msgspec",
-    "deltalake",
-    "duckdb",
-)
-# What launchers say by the environment. Nothing else of it is ever written down: it may hold secrets.
-LAUNCH = (
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_WORLD_SIZE",
-    "TORCHELASTIC_RESTART_COUNT",
-    "TORCHELASTIC_MAX_RESTARTS",
-    "OMP_NUM_THREADS",
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "NVIDIA_TF32_OVERRIDE",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-    "NCCL_ALGO",
-    "NCCL_PROTO",
-    "NCCL_P2P_DISABLE",
-    "NCCL_IB_DISABLE",
-    "ACCELERATE_MIXED_PRECISION",
-    "ACCELERATE_DYNAMO_BACKEND",
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
-    "ACCELERATE_USE_FSDP",
-    "ACCELERATE_USE_DEEPSPEED",
-    "FSDP_VERSION",
-    "FSDP_SHARDING_STRATEGY",
-    "FSDP_RESHARD_AFTER_FORWARD",
-    "FSDP_AUTO_WRAP_POLICY",
-    "FSDP_TRANSFORMER_CLS_TO_WRAP",
-    "FSDP_OFFLOAD_PARAMS",
-    "FSDP_STATE_DICT_TYPE",
-    "FSDP_ACTIVATION_CHECKPOINTING",
-    "FSDP_CPU_RAM_EFFICIENT_LOADING",
-    "PYTHONHASHSEED",
-    "HF_HUB_OFFLINE",
-    "TOKENIZERS_PARALLELISM",
-)
 
 State = Literal["started", "finished", "stopped", "failed"]
 
@@ -140,15 +84,6 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     path: str
     files: dict[str, Stored]
-
-
-class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The checkout that the code ran from. `status` is what git says is changed in it, at most so many lines."""
-
-    commit: str
-    branch: str
-    dirty: bool
-    status: tuple[str, ...]
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -502,40 +437,6 @@ def write_whole(path: Path, data: bytes) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """The versions of those of these packages that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def code_of(folder: Path | None = None) -> Code | None:
-    """The git checkout that a folder is the top of, by default that of this code; None if it is the top of none."""
-    folder = (folder or Path(__file__).parents[1]).resolve()
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    # An installed package may lie within somebody's checkout, whose commit says nothing about it.
-    if top is None or Path(top[0]).resolve() != folder:
-        return None
-    commit, branch = _git(folder, "rev-parse", "HEAD"), _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
-    status = _git(folder, "status", "--porcelain")
-    if commit is None or branch is None or status is None:
-        return None
-    return Code(commit=commit[0], branch=branch[0], dirty=bool(status), status=tuple(status[:STATUS_LINES]))
-
-
-def _git(folder: Path, *arguments: str) -> list[str] | None:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.splitlines()
-
-
 def _checkpoint(out: Path, step: int, folder: Path) -> Checkpoint:
     named = folder.relative_to(out) if folder.is_relative_to(out) else folder.absolute()
     try:
@@ -555,7 +456,7 @@ def _session(said: Mapping[str, Any], step: int, device: str, world: int) -> Ses
         device=device,
         world=world,
         versions=versions(),
-        launch={name: os.environ[name] for name in LAUNCH if name in os.environ},
+        launch=launch(),
         code=code_of(),
     )
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from lake.errors import Damaged, LakeError, UsageError
-from trainers import ledger, record
+from trainers import ledger, record, surroundings
 from trainers.plan import Stage, plan
 from trainers.record import Record
 from trainers.shards import Shards, writing
@@ -258,16 +258,16 @@ def test_code_is_named_by_its_checkout(tmp_path):
     git = ["git", "-c", "user.name=n", "-c", "user.email=e", "-c", "init.defaultBranch=trunk"]
     subprocess.run([*git, "init", "-q", tmp_path], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], cwd=tmp_path, check=True)
-    clean = record.code_of(tmp_path)
+    clean = surroundings.code_of(tmp_path)
     assert (clean.branch, clean.dirty, clean.status) == ("trunk", False, ())
     assert re.fullmatch(r"[0-9a-f]{40}", clean.commit)
     (tmp_path / "site-packages").mkdir()
     for number in range(250):
         (tmp_path / f"new-{number}").touch()
-    dirty = record.code_of(tmp_path)
+    dirty = surroundings.code_of(tmp_path)
     assert dirty.dirty
-    assert len(dirty.status) == record.STATUS_LINES
-    assert record.code_of(tmp_path / "site-packages") is None
+    assert len(dirty.status) == surroundings.STATUS_LINES
+    assert surroundings.code_of(tmp_path / "site-packages") is None
 
 
 def test_no_engine_is_needed(tmp_path):
@@ -276,8 +276,8 @@ def test_no_engine_is_needed(tmp_path):
 import sys
 for name in ("torch", "transformers", "duckdb", "deltalake", "typer"):
     sys.modules[name] = None
-from trainers import ledger, record
-print(sorted(record.versions()) != [])
+from trainers import ledger, record, surroundings
+print(sorted(surroundings.versions()) != [])
 """
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
