@@ -4,8 +4,9 @@
 
 * From shards: open, plan, one batch. Warm is with the files in memory, cold with none of them there. On the other side
   is what TRL does with the same tokens: load the dataset, pack it, collate one batch.
-* From a snapshot's id: with the shards there, and without, when its rows become tokens first. On the other side are the
-  texts of the same rows through the same tokenizer alone, in batches: the least that it takes.
+* From a snapshot's id: with the shards there, and without, when its rows become tokens first. On the other side is what
+  TRL does with an export of the same rows: `datasets.map`, the chat template with a mask of what the assistant says.
+  The texts through the same tokenizer alone, in batches, are the least that it takes.
 """
 
 import importlib
@@ -27,12 +28,21 @@ from trainers import batches
 from trainers.plan import Stage, plan
 from trainers.shards import Shards
 
-__all__ = ["by_trl", "from_shards", "from_snapshot", "main", "prepare_lake", "prepare_shards", "tokenizer_alone"]
+__all__ = [
+    "by_map",
+    "by_trl",
+    "from_shards",
+    "from_snapshot",
+    "main",
+    "prepare_lake",
+    "prepare_shards",
+    "tokenizer_alone",
+]
 
 # Seconds, for 50 million tokens.
 WARM_BAR, COLD_BAR = 0.5, 3.0
 WANTED = 50e6
-TOKENIZER_BAR = 2.0
+MAP_BAR = 1.0
 BATCH = 1024
 TURN, END = "<|turn|>", "<|end|>"
 TEMPLATE = (
@@ -137,6 +147,23 @@ def tokenizer_alone(folder: str, export: str) -> float:
     return time.perf_counter() - began
 
 
+def by_map(folder: str, export: str) -> float:
+    """Each row of an export through the chat template, as ids and a mask."""
+    datasets = importlib.import_module("datasets")
+    tokenizer = _tokenizer(folder)
+    datasets.disable_progress_bars()
+    datasets.disable_caching()
+
+    def rendered(row: dict[str, Any]) -> dict[str, Any]:
+        made = tokenizer.apply_chat_template(row["messages"], return_dict=True, return_assistant_tokens_mask=True)
+        return {name: made[name] for name in ("input_ids", "assistant_masks")}
+
+    began = time.perf_counter()
+    given = datasets.Dataset.from_json([str(path) for path in Path(export).glob("data/*.jsonl")], cache_dir=folder)
+    given.map(rendered, remove_columns=given.column_names)
+    return time.perf_counter() - began
+
+
 def main() -> None:
     """Measure the ways to the first batch."""
     asked = parser(main.__doc__)
@@ -151,7 +178,7 @@ def main() -> None:
             print("\nfirst batch of a snapshot: transformers is not installed")
             return
         runs = options.runs or options.rows
-        _measure_snapshot(folder, runs, options.times, generate(runs, data=options.data))
+        _measure_snapshot(folder, runs, options.times, generate(runs, data=options.data), with_trl=library)
 
 
 def _measure_shards(folder: Path, rows: int, times: int, *, with_trl: bool) -> None:
@@ -172,7 +199,7 @@ def _measure_shards(folder: Path, rows: int, times: int, *, with_trl: bool) -> N
         print_ratio("warm, by TRL's", warm / others[0], 1.0)
 
 
-def _measure_snapshot(folder: Path, runs: int, times: int, files: Files) -> None:
+def _measure_snapshot(folder: Path, runs: int, times: int, files: Files, *, with_trl: bool) -> None:
     in_process(prepare_lake, [files.evidence, files.scores, files.tasks, folder])
     exporting = importlib.import_module("exporters.export")
     exporting.export(Lake.open(f"{folder}/lake"), "sft", f"{folder}/export")
@@ -182,10 +209,14 @@ def _measure_snapshot(folder: Path, runs: int, times: int, files: Files) -> None
         Side("shards are there", from_snapshot, lambda turn: [folder, folder / f"built-{turn}"]),
         Side("the tokenizer alone", tokenizer_alone, lambda _: [folder, folder / "export"]),
     ]
-    built, there, alone = _print(sides, alternate(sides, times))
+    if with_trl:
+        sides.append(Side("datasets.map, as TRL does", by_map, lambda _: [folder, folder / "export"]))
+    built, there, alone, *others = _print(sides, alternate(sides, times))
     tokens = msgspec.json.decode((folder / "tokens.json").read_bytes(), type=int)
     print(f"  {tokens:,} tokens, {tokens / built / 1e6:.2f} M tokens/s when they are built")
-    print_ratio("built, by the tokenizer's time alone", built / alone, TOKENIZER_BAR)
+    print(f"  built, by the tokenizer's time alone: {built / alone:.3g} ×")
+    if others:
+        print_ratio("built, by datasets.map", built / others[0], MAP_BAR)
     print_ratio("there, of what is allowed", there / WARM_BAR, 1.0)
 
 

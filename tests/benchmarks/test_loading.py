@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
         (
             "first_batch",
             ["--alone"],
-            ["with its files on disk", "shards are built", "shards are there", "bar: at most 2 ×"],
+            ["with its files on disk", "shards are built", "shards are there", "there, of what is allowed"],
         ),
     ],
 )
