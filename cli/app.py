@@ -28,7 +28,7 @@ from cli import (
     train,
 )
 from cli.options import add_storage_options
-from cli.output import ReaderGone, fail
+from cli.output import ReaderGone, fail, say
 from exporters.receipt import lake_version
 from lake import LakeError
 from views.engine import EngineError
@@ -105,6 +105,10 @@ def _run(arguments: list[str] | None) -> int:
         return error.exit_code
     except typer.TyperException as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "lake")
+        if error.format_message().startswith("Usage: "):
+            # A group of commands that was called without one says what it has.
+            say(error.format_message())
+            return error.exit_code
         fail(error.format_message(), f"run '{where} --help'")
         return error.exit_code
     except (ReaderGone, BrokenPipeError):

@@ -28,9 +28,9 @@ def audit(
     ] = False,
     form: Form = Format.table,
 ) -> None:
-    """Look at a run before it begins: whether what must hold does, on its own shards, order and model.
+    """Look at a run before it begins: does what must hold?
 
-    Exit code 1 if something does not. Nothing is trained.
+    On the run's own shards, order and model. Exit code 1 if something does not. Nothing is trained.
 
     Example: lake audit --config sft.toml
     """

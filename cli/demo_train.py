@@ -64,7 +64,6 @@ STORY = (
     ),
     ("The run says what it was trained on, and how that went.", "lake runs show {}/run"),
     ("A row knows the checkpoints that saw it.", "lake why {row}"),
-    ("Draw it.", "lake runs plot {}/run --out {}/run.svg"),
 )
 
 _SETTINGS = """\
@@ -117,7 +116,7 @@ def tell(folder: Path, run: Callable[..., object]) -> None:
         _step(run, sentence, command.replace("{row}", row).replace("{}", folder.as_posix()))
     say(f"\nThat took {time.monotonic() - began:.0f} s. What to look at next:\n")
     for line in (
-        f"{folder.as_posix()}/run.svg",
+        f"{folder.as_posix()}/run/plot.svg           # how it went",
         f"export LAKE_URI={folder.as_posix()}/lake",
         f"lake why {folder.as_posix()}/run/model       # the rows that this model has seen",
         f"lake train --replay-run {folder.as_posix()}/run/run.json   # the same again, to the last bit",

@@ -4,6 +4,7 @@ Only when a run begins is anything imported that needs torch.
 """
 
 import importlib
+import importlib.util
 import os
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +18,11 @@ from cli.options import DryRun, LakeUri
 from cli.output import Meter, counted, say
 from lake import Lake
 from lake.errors import LakeError, UsageError
-from trainers import spec, starting
-from trainers.record import Run
+from trainers import curves, receipts, spec, starting
+from trainers.record import NAME, Run, read
 from trainers.spec import METHODS, RunSpec
+
+PICTURE = "plot.svg"
 
 
 def register(parent: typer.Typer) -> None:
@@ -56,6 +59,8 @@ def train(
     (metrics.jsonl), checkpoints, and the model. The run is written down in the lake too.
 
     On several GPUs: torchrun --nproc-per-node 8 -m trainers FILE, then lake runs record FOLDER.
+
+    Example: lake train sft --config sft.toml
     """
     if replay_run is not None:
         _again(replay_run, out)
@@ -78,8 +83,14 @@ def train(
     shards, plan = job.shards.description, job.plan
     tokens = sum(shards.tokens.values())
     say(f"{counted(shards.rows, 'row')}, {tokens:,} tokens: {counted(plan.steps, 'step')}, order {plan.digest[:12]}")
-    if not dry_run:
-        _told(run.train(job, resume=resume), said)
+    if dry_run:
+        return
+    try:
+        done = run.train(job, resume=resume)
+    finally:
+        # However it ended: what is there of it is written down, and a run that goes on adds the rest.
+        _keep(said)
+    _told(done, said)
 
 
 def _again(recorded: Path, out: Path | None) -> None:
@@ -93,14 +104,24 @@ def _again(recorded: Path, out: Path | None) -> None:
         raise LakeError(f"{found.out}: this is not what {recorded} records", "the lines above say what differs")
 
 
+def _keep(said: RunSpec) -> None:
+    """Draw the run, where that can be done, and write it down in the lake, if it came from one."""
+    out = Path(said.out)
+    if not (out / NAME).exists():
+        return
+    if importlib.util.find_spec("matplotlib") is not None and (points := curves.read(out)):
+        recorded = read(out)
+        room("plot").draw(out / PICTURE, {recorded.run: (recorded.method, points)})
+    if said.data.lake is not None and said.data.built is None:
+        receipts.record(Lake.open(said.data.lake), out)
+
+
 def _told(done: Run, said: RunSpec) -> None:
-    """Write the run down in the lake, if it came from one, and say how it ended."""
+    """Say how a run ended."""
     loss = done.metrics.get("loss")
     ended = "" if loss is None else f", loss {loss:.4g}"
     say(f"{done.run}: {done.state} after {counted(done.steps, 'step')}{ended}")
-    if said.data.built is None:
-        room("receipts").record(Lake.open(str(said.data.lake)), Path(said.out))
-    say(f"next: lake runs show {said.out}; lake runs plot {said.out}")
+    say(f"next: lake runs show {said.out}; lake why {said.out}/model")
 
 
 def placed(said: RunSpec, lake: str, out: Path | None) -> RunSpec:

@@ -27,7 +27,8 @@ def main() -> int:
     except LakeError as error:
         print(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
         return error.exit_code
-    print(f"{done.run}: {done.state} after {done.steps} of {done.plan.steps} steps", file=sys.stderr)
+    if job.rank == 0:
+        print(f"{done.run}: {done.state} after {done.steps} of {done.plan.steps} steps", file=sys.stderr)
     return 0
 
 

@@ -46,7 +46,7 @@ def repeat(recorded: Path, out: Path | None = None) -> Compared:
     except msgspec.ValidationError as error:
         raise Damaged(f"{folder / record.NAME}: configuration: {error}", "was it written by another version?") from None
     again = out or folder.with_name(f"{folder.name}-again")
-    job = prepare(msgspec.structs.replace(said, out=str(again.absolute())))
+    job = prepare(msgspec.structs.replace(said, out=str(again.absolute())), views=before.views)
     same = {"order of rows": job.plan.digest == before.plan.digest}
     after = train(job)
     same["loss at each step"] = _losses(folder) == _losses(again)

@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from lake.errors import UsageError
 from trainers import batches, guards
-from trainers.adapters import adapt
+from trainers.adapters import adapt, prove_gradients
 from trainers.loop import FromPlan, HeldOut, Job, arguments, load, refuse_foreign_ids, vocabulary_of
 from trainers.order import Places
 from trainers.plan import Laid, Stage
@@ -58,6 +58,8 @@ def trainer(job: Job) -> transformers.Trainer:
     )
     with made.compute_loss_context_manager():
         guards.probe(model, vocabulary_of(model), made.args.device)
+        if isinstance(model, PeftModel):
+            prove_gradients(model, vocabulary_of(model), made.args.device)
     return made
 
 

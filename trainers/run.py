@@ -25,6 +25,7 @@ from accelerate.utils import broadcast_object_list
 
 from lake.errors import UsageError
 from trainers import metrics, record
+from trainers.adapters import verify_expert_lora
 from trainers.loop import Job, load_tokenizer
 from trainers.plan import Plan, plan
 from trainers.record import Record, Run
@@ -51,10 +52,13 @@ _WANTED = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 Progress = Callable[[int, int | None], None]
 
 
-def prepare(spec: RunSpec, *, resume: bool | None = False, progress: Progress | None = None) -> Job:
+def prepare(
+    spec: RunSpec, *, resume: bool | None = False, progress: Progress | None = None, views: str | None = None
+) -> Job:
     """All of a run but its model: what it trains on, in which order. Raises LakeError for whatever can be refused.
 
-    `progress` is told the rows that have become shards.
+    `progress` is told the rows that have become shards. `views` is the digest of the SQL that the lake keeps for an
+    older run; without it rows are those of the installed views.
     """
     out = Path(spec.out)
     if resume and _newest(out) is None:
@@ -69,7 +73,7 @@ def prepare(spec: RunSpec, *, resume: bool | None = False, progress: Progress | 
     spec = msgspec.structs.replace(spec, model=_resolved(spec.model))
     tokenizer = load_tokenizer(spec.model)
     with state.main_process_first():
-        splits = shards_of(spec, tokenizer, progress)
+        splits = shards_of(spec, tokenizer, progress, views)
     job = Job(
         spec=spec,
         shards=splits[TRAIN],
@@ -87,7 +91,7 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
     """Do what was prepared, and return the record. `callbacks` are transformers' own. Raises LakeError."""
     before = _newest(job.out) if resume else None
     trainer = trainer_of(job)
-    kept = _record(job, before)
+    kept = _record(job, trainer, before)
     reporter = metrics.attach(trainer, job, kept)
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -107,7 +111,9 @@ def trainer_of(job: Job) -> transformers.Trainer:
     return made
 
 
-def shards_of(spec: RunSpec, tokenizer: Any, progress: Progress | None = None) -> dict[str, Shards]:
+def shards_of(
+    spec: RunSpec, tokenizer: Any, progress: Progress | None = None, views: str | None = None
+) -> dict[str, Shards]:
     """What a run trains on, by split. Only where they have to be built is a lake needed."""
     if spec.data.built is not None:
         built = opened(spec.data.built)
@@ -115,7 +121,7 @@ def shards_of(spec: RunSpec, tokenizer: Any, progress: Progress | None = None) -
             refuse_unfit(shards, spec.method, tokenizer)
         return built
     build = importlib.import_module("trainers.build")  # a machine that trains on built ones has no lake
-    found: dict[str, Shards] = build.for_run(spec, tokenizer, progress)
+    found: dict[str, Shards] = build.for_run(spec, tokenizer, progress, views=views)
     return found
 
 
@@ -124,7 +130,7 @@ def plan_of(spec: RunSpec, shards: Shards) -> Plan:
     return plan(shards.keys, shards.lengths, spec.stages, spec.seed, whole=spec.method != "pretrain")
 
 
-def _record(job: Job, before: Path | None) -> Record:
+def _record(job: Job, trainer: transformers.Trainer, before: Path | None) -> Record:
     spec, rank, world = job.spec, job.rank, job.processes
     device = _device()
     if before is not None:
@@ -138,11 +144,21 @@ def _record(job: Job, before: Path | None) -> Record:
         plan=job.plan,
         model=_files(spec.model.path),
         tokenizer=_files(spec.model.tokenizer),
+        adapter=_adapter(spec, trainer),
         device=device,
         world=world,
         rank=rank,
         run=run,
     )
+
+
+def _adapter(spec: RunSpec, trainer: transformers.Trainer) -> dict[str, Any] | None:
+    """What is adapted, as it is counted in the model."""
+    if spec.lora is None:
+        return None
+    assert isinstance(trainer.model, torch.nn.Module)
+    report: dict[str, Any] = msgspec.to_builtins(verify_expert_lora(trainer.model, experts=spec.lora.experts))
+    return report
 
 
 def _files(folder: str | None) -> record.Files | None:
@@ -180,7 +196,7 @@ def _resolved(said: Model) -> Model:
 
 def _quiet() -> None:
     """What the libraries remark is not what a run has to say; their warnings are."""
-    transformers.utils.logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_warning()
+    transformers.utils.logging.disable_progress_bar()
     logging.getLogger("torch.distributed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*pin_memory.*no accelerator.*")

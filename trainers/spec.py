@@ -326,6 +326,13 @@ def _contradictions(spec: RunSpec) -> Iterator[tuple[str, str | None]]:
     data, model, method = spec.data, spec.model, spec.method
     if sum(said is not None for said in (data.snapshot, data.export, data.built)) != 1:
         yield "data: exactly one of snapshot, export and built says what to train on", "lake snapshot list"
+    if data.snapshot is None:
+        for key in ("dataset", "policy", "val", "split_seed", "replay"):
+            if getattr(data, key) != msgspec.structs.fields(Data)[Data.__struct_fields__.index(key)].default:
+                yield (
+                    f"data.{key}: what is to be trained on has been chosen already",
+                    "leave it out, or name a snapshot",
+                )
     if data.snapshot is not None and data.snapshot.lower() in {"latest", "newest", "head", "now"}:
         yield (
             f"data.snapshot: {data.snapshot!r} would be another one tomorrow",

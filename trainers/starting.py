@@ -45,7 +45,12 @@ def text(method: Method) -> str:
         "report": {"every": 10},
         "evaluation": {},
         "lora": {"r": 16} if method == "lora" else {},
-        "preference": {"beta": 0.1} if method in {"dpo", "ipo", "kto"} else {},
+        "preference": {
+            "dpo": {"beta": 0.1},
+            "ipo": {"beta": 0.1},
+            "kto": {"beta": 0.1},
+            "reward": {"center": 0.01},
+        }.get(method, {}),
         "grpo": {"generations": 8} if method == "grpo" else {},
     }
     if method == "pretrain":

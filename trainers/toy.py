@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ingest.readers.gsm8k import task_id
 
-USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
+USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 TEMPLATE = (
     "{% for message in messages %}"
     "{% if message.role == 'assistant' %}"
@@ -41,13 +41,13 @@ def make(folder: Path, problems: Sequence[dict[str, str]], *, vocabulary: int = 
     words.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[USER, ASSISTANT, END],
+        special_tokens=[USER, ASSISTANT, END, PAD],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     words.train_from_iterator((f"{one['question']}\n{one['answer']}" for one in problems), trainer)
     fast: Any = transformers.PreTrainedTokenizerFast
-    tokenizer = fast(tokenizer_object=words, eos_token=END, pad_token=END)
+    tokenizer = fast(tokenizer_object=words, eos_token=END, pad_token=PAD)
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     transformers.LlamaConfig(
@@ -122,7 +122,7 @@ def main() -> None:
     answering.add_argument("--name", required=True, help="what the model is called")
     said = parser.parse_args()
     problems = [msgspec.json.decode(line) for line in said.problems.read_bytes().splitlines()]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     if said.command == "make":
         make(said.folder, problems)
         return

@@ -87,6 +87,8 @@ def test_what_a_file_to_begin_with_says_holds_without_it() -> None:
         ({"stages": [{"rows": 4, "length": 8}, {"rows": 4, "length": 16}]}, "more tokens in one", "the same"),
         ({"data": {"snapshot": "latest"}}, "'latest' would be another one tomorrow", "snapshot create"),
         ({"data": {"export": "e"}}, "exactly one of snapshot, export and built", "lake snapshot list"),
+        ({"data": {"snapshot": None, "built": "b", "val": 0.1}}, "data.val: what is to be trained on", "leave it out"),
+        ({"data": {"snapshot": None, "export": "e", "dataset": "sft"}}, "data.dataset: what is to be", "leave it out"),
         ({"data": {"longest": 5}}, "data.longest", "leave it out"),
         ({"model": {"config": "c"}}, "exactly one of path and config", None),
         ({"model": {"path": None, "config": "c"}}, "model.tokenizer: a config brings none", "tokenizer.json"),
