@@ -41,7 +41,7 @@ def main() -> None:
 
 def run(order: Order) -> list[Measured]:
     """Train as one side does, and say what each stage took."""
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()
     spec = _spec(order)
     _weights(order, Path(order.folder) / "model")
     job = prepare(spec)

@@ -28,7 +28,7 @@ def audit(
     ] = False,
     form: Form = Format.table,
 ) -> None:
-    """Look at a run before it begins: does what must hold?
+    """Look at a run before it begins, whether what must hold does.
 
     On the run's own shards, order and model. Exit code 1 if something does not. Nothing is trained.
 
