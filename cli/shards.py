@@ -67,7 +67,7 @@ def show_shards(
     prove: Annotated[bool, typer.Option("--prove", help="Read every file, and compare its sha256.")] = False,
     form: Form = Format.table,
 ) -> None:
-    """Show what shards hold, what they were made from, and what became of the rows.
+    """Show what shards hold, and what became of the rows.
 
     Example: lake shards show shards/2f1c9b --prove
     """
