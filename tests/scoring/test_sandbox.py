@@ -80,7 +80,8 @@ def test_the_clock_ends_a_program(without):
 def test_processor_time_is_limited():
     """A program ends at its limit of processor time, if that comes before the clock."""
     outcome = sandbox.run(python("while True: pass"), brief(cpu_seconds=1))
-    assert outcome.signal == "SIGXCPU"
+    # A machine that stands still for a second lets it past the first limit, and the second one kills.
+    assert outcome.signal in {"SIGXCPU", "SIGKILL"}
     assert not outcome.timed_out
 
 
