@@ -231,9 +231,7 @@ def _compare(folder: Path, times: int, installed: list[str]) -> None:
     if TRL in rates:
         print(f"  of TRL's: {rates[OURS] / rates[TRL]:.3g} ×")
     if LITDATA in rates:
-        print(
-            f"  of LitData's, which makes a third of the tensors: {whole / rates['LitData, blocks of ids alone']:.3g} ×"
-        )
+        print(f"  of LitData's, which makes a third of the tensors: {rates[OURS] / rates[LITDATA]:.3g} ×")
 
 
 def _refuse_different(seen: dict[str, Seen]) -> None:

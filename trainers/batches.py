@@ -21,6 +21,9 @@ from trainers.shards import Field
 
 Array = npt.NDArray[np.int64]
 
+# From how many tokens a piece on, on average, copying piece by piece is faster than gathering token by token.
+_LONG = 128
+
 
 class Rows(Protocol):
     """What has the token ids of a row and knows which of them a loss may count, as `shards.Field` does."""
@@ -40,21 +43,28 @@ def packed(laid: Laid, rows: Places, field: Field, pad: int) -> dict[str, Array]
     pieces, last = _pieces(laid, rows)
     # Views without the class that memory maps have, which costs more than a small copy whenever it is asked for a part.
     tokens, trained, offsets = np.asarray(field.tokens), np.asarray(field.trained), np.asarray(field.offsets)
-    widths = laid.lengths[pieces].copy()
-    used = widths.cumsum()[last]
+    sizes = laid.lengths[pieces]
+    used = sizes.cumsum()[last]
     used[1:] -= used[:-1].copy()
     # The last piece of each row is taken to reach to its end, and what is behind it is overwritten below.
+    widths = sizes.copy()
     widths[last] += shape[1] - used
     starts = widths.cumsum() - widths
+    source = offsets[laid.document[pieces]] + laid.offset[pieces]
     places = _places(shape[0] * shape[1])
     positions = places - starts.repeat(widths)
-    index = (offsets[laid.document[pieces]] + laid.offset[pieces]).repeat(widths)
-    index += positions
-    # Tokens are gathered in the four bytes that they have on disk, and widened at the end. Products take no branch,
-    # which masks of many short spans would make the processor mispredict.
-    ids = tokens.take(index, mode="clip")
+    # Tokens are taken in the four bytes that they have on disk, and widened at the end.
+    if len(starts) * _LONG < len(places):
+        ids, counted = np.empty(len(places), np.int32), np.empty(len(places), np.bool_)
+        for start, first, size in zip(starts.tolist(), source.tolist(), sizes.tolist(), strict=True):
+            ids[start : start + size] = tokens[first : first + size]
+            counted[start : start + size] = trained[first : first + size]
+    else:
+        index = source.repeat(widths) + positions
+        ids, counted = tokens.take(index, mode="clip"), trained.take(index, mode="clip")
+    # Products take no branch, which masks of many short spans would make the processor mispredict.
     labels = ids - np.int32(IGNORED)
-    labels *= trained.take(index, mode="clip")
+    labels *= counted
     labels += np.int32(IGNORED)
     labels[starts] = IGNORED
     made = {"input_ids": ids.astype(np.int64), "position_ids": positions, "labels": labels.astype(np.int64)}

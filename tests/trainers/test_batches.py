@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from exporters.packing import IGNORED
 from tests.trainers.test_shards import write
+from trainers import batches
 from trainers.batches import packed, padded, trained_tokens
 from trainers.plan import Stage, plan
 from trainers.shards import Shards
@@ -27,9 +28,9 @@ def test_packed_rows_hold_the_documents(tmp_path_factory, documents, length, row
     one = plan(shards.keys, field.lengths, [Stage(rows=rows, length=length)], seed=3)
     [laid] = one.stages
     found = {number: [None] * len(document) for number, document in enumerate(documents)}
-    batches = [packed(laid, one.rows(step), field, PAD) for step in range(one.steps)]
+    made = [packed(laid, one.rows(step), field, PAD) for step in range(one.steps)]
     ids, positions, labels = (
-        np.concatenate([b[name] for b in batches])[: laid.count] for name in ("input_ids", "position_ids", "labels")
+        np.concatenate([b[name] for b in made])[: laid.count] for name in ("input_ids", "position_ids", "labels")
     )
     for row in range(laid.count):
         at = 0
@@ -45,6 +46,25 @@ def test_packed_rows_hold_the_documents(tmp_path_factory, documents, length, row
         assert (labels[row, at:] == IGNORED).all()
         assert positions[row, at:].tolist() == list(range(length - at))
     assert found == {n: [token for token, _ in document] for n, document in enumerate(documents)}
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 9))
+def test_long_pieces_are_laid_out_as_short_ones_are(tmp_path_factory, sizes, rows, seed):
+    """Whether pieces are copied one by one or gathered token by token, the arrays of a step are the same."""
+    folder = tmp_path_factory.mktemp("batches") / "made"
+    write(folder, [([(at % 90, at % 7 < 3) for at in range(size)],) for size in sizes])
+    shards = Shards.open(folder)
+    field = shards.fields["text"]
+    one = plan(shards.keys, field.lengths, [Stage(rows=rows, length=512)], seed)
+    found = []
+    for threshold in (0, 1 << 30):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(batches, "_LONG", threshold)
+            found.append([packed(one.stages[0], one.rows(step), field, PAD) for step in range(one.steps)])
+    for copied, gathered in zip(*found, strict=True):
+        for name, array in copied.items():
+            assert np.array_equal(array, gathered[name])
 
 
 @settings(max_examples=30)
