@@ -16,6 +16,7 @@ import msgspec
 
 from cli.output import say
 from cli.sample import sums
+from cli.train import room
 from ingest.readers.gsm8k import task_id
 from lake import LakeError
 
@@ -101,6 +102,7 @@ every = 200
 
 def tell(folder: Path, run: Callable[..., object]) -> None:
     """Tell the story in a new folder; `run` is the `lake` command's main. Raises LakeError where a step fails."""
+    room("toy")  # says what is missing before anything is written
     inputs = folder / "input"
     inputs.mkdir(parents=True, exist_ok=True)
     problems = list(sums.problems(PROBLEMS + HELD_OUT))

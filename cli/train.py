@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from cli.options import DEFAULT_LAKE as HERE
-from cli.options import DryRun, LakeUri
+from cli.options import LakeUri
 from cli.output import Meter, counted, say
 from lake import Lake
 from lake.errors import LakeError, UsageError
@@ -51,7 +51,9 @@ def train(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Where, instead of what the settings say.", show_default=False),
     ] = None,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would take; shards are built, and nothing else.")
+    ] = False,
 ) -> None:
     """Train on a snapshot, as a file of settings says.
 

@@ -140,6 +140,18 @@ def public_answers(public_data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return made
 
 
+def test_what_is_held_out_is_measured_and_never_learned_from(settings: Settings) -> None:
+    """Held-out rows are in no step; their loss is measured when asked for, and falls too."""
+    said = settings("sft", "held", data={"val": 0.2}, evaluation={"every": 4})
+    job = run.prepare(said)
+    assert job.validation is not None
+    assert not set(job.validation.keys.tolist()) & set(job.shards.keys.tolist())
+    run.train(job)
+    measured = {point.step: point.loss for point in curves.read(said.out) if point.what == "evaluation"}
+    assert set(measured) >= {4, 8, 12}
+    assert (measured[12] or 9.0) < (measured[4] or 0.0)
+
+
 @pytest.mark.parametrize("commits", [20, pytest.param(1000, marks=pytest.mark.long)])
 def test_what_comes_later_changes_nothing(commits: int, settings: Settings, tmp_path: Path) -> None:
     """After many more commits and a compaction the snapshot gives the same shards, order, losses and weights."""

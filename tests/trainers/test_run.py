@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+import msgspec  # noqa: E402
 import numpy as np  # noqa: E402
 
 from lake.errors import UsageError  # noqa: E402
@@ -19,6 +20,8 @@ from trainers import again, curves, record, run, spec  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 Settings = Callable[..., spec.RunSpec]
+
+EIGHT = [{"rows": 4, "length": 64, "steps": 8}]
 
 
 def trained(said: spec.RunSpec, **options: Any) -> record.Run:
@@ -49,18 +52,31 @@ class Stops(transformers.TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-def test_a_run_that_was_interrupted_ends_as_one_that_was_not(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stages": [{"rows": 4, "length": 64, "steps": 4}, {"rows": 2, "length": 128, "steps": 4}]},
+        {"method": "pretrain", "stages": [{"rows": 4, "length": 32, "steps": 8}]},
+        {"method": "lora", "stages": EIGHT, "lora": {"r": 2, "dropout": 0.1}, "model": {"dtype": "bfloat16"}},
+    ],
+    ids=["sft", "pretrain", "lora"],
+)
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(changes: dict[str, Any], settings: Settings) -> None:
     """What goes on from a checkpoint reports the same losses and ends with the same weights, dropout included."""
-    stages = [{"rows": 4, "length": 64, "steps": 4}, {"rows": 2, "length": 128, "steps": 4}]
-    changes = {"stages": stages, "checkpoints": {"every": 3}}
-    straight = trained(settings("straight", **changes))
+    changes = {**changes, "checkpoints": {"every": 3}}
+    model = changes.pop("model", {})
+
+    def said(out: str) -> spec.RunSpec:
+        made = settings(out, **changes)
+        return msgspec.structs.replace(made, model=msgspec.structs.replace(made.model, **model))
+
+    straight = trained(said("straight"))
     with pytest.raises(KeyboardInterrupt):
-        trained(settings("broken", **changes), callbacks=[Stops(5)])
-    said = settings("broken", **changes)
-    assert record.read(said.out).state == "stopped"
-    resumed = run.train(run.prepare(said, resume=True), resume=True)
+        trained(said("broken"), callbacks=[Stops(5)])
+    assert record.read(said("broken").out).state == "stopped"
+    resumed = run.train(run.prepare(said("broken"), resume=True), resume=True)
     assert weights(resumed) == weights(straight)
-    assert losses(said) == losses(settings("straight", **changes))
+    assert losses(said("broken")) == losses(said("straight"))
     assert [one.first_step for one in resumed.sessions] == [0, 3]
 
 
