@@ -92,7 +92,8 @@ def test_shares_of_a_step_add_up_to_the_step(settings: Settings, ground: Path) -
     assert np.allclose(losses(whole), losses(shared), atol=1e-5)
 
 
-def test_two_processes_train_what_one_does(settings: Settings, ground: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared_out", ["rows", "rows and weights"])
+def test_two_processes_train_what_one_does(shared_out: str, ground: Path, tmp_path: Path) -> None:
     """Steps that two processes share have the losses of one, on machines without DuckDB, Delta and typer."""
     text = f"""
 method = "sft"
@@ -115,12 +116,20 @@ parts = 2
         (bare / name).mkdir(parents=True)
         (bare / name / "__init__.py").write_text(f"raise ModuleNotFoundError('no {name} here', name='{name}')\n")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    launch += ["--rdzv-endpoint", "localhost:0", "-m", "trainers", "run.toml"]
+    launch += ["--rdzv-endpoint", "localhost:0"]
+    if shared_out != "rows":
+        example = (ROOT / "docs" / "examples" / "fsdp.yaml").read_text()
+        here = example.replace("num_processes: 8", "num_processes: 2\nuse_cpu: true").replace(": bf16", ': "no"')
+        (tmp_path / "fsdp.yaml").write_text(here)
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "fsdp.yaml"]
+        launch += ["--main_process_port", "0"]
+    launch += ["-m", "trainers", "run.toml"]
     environment = {**os.environ, "PYTHONPATH": f"{bare}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     made = record.read(tmp_path / "both")
     assert (made.state, made.sessions[0].world) == ("finished", 2)
+    assert made.sessions[0].launch.get("FSDP_VERSION") == (None if shared_out == "rows" else "2")
     alone = spec.parse({**tomllib.loads(text), "out": "alone"}, "run.toml", tmp_path)
     trained(alone)
     both = [point.loss for point in curves.read(tmp_path / "both")]
