@@ -70,6 +70,10 @@ bench: $(TEST_TOOLS)
 	@$(BIN)/python benchmarks/compact.py
 	@$(BIN)/python benchmarks/commits.py
 	@$(BIN)/python benchmarks/files.py
+	@$(BIN)/python -m benchmarks.loader
+	@$(BIN)/python -m benchmarks.first_batch
+	@$(BIN)/python -m benchmarks.resume
+	@$(BIN)/python -m benchmarks.gpu
 
 wheel: .venv/lake
 	@echo "Building the wheel and the source archive into dist/"

@@ -1,22 +1,18 @@
-"""Looks at a run before it begins: who does what in it, which settings decide it, and whether what must hold does.
+"""Looks at a run before it begins: whether what must hold does.
 
-The map names, for each boundary between a snapshot and a checkpoint, the code that owns it, as it is found, and every
-setting that reaches it. The checks run on the very shards, plan and model of the run; each says what must hold, and
-where it does not. Nothing is trained and nothing is written but shards that are not there yet.
+The checks run on the very shards, plan and model of the run; each says what must hold, and where it does not. Nothing
+is trained, and nothing is written but shards that are not there yet.
 
-Not here: the tests of all this on made-up data, which the project has beside it.
+Not here: who does what in a run (`pipeline`), and the tests of all this on made-up data, which are beside the project.
 """
 
-import importlib
-import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,6 +24,7 @@ from trainers import adapters, causal, guards, run
 from trainers.batches import padded, trained_tokens
 from trainers.encoding import Encoder
 from trainers.loop import Job, vocabulary_of
+from trainers.pipeline import Boundary, map_of
 from trainers.plan import Laid
 from trainers.rewards import TASK
 from trainers.spec import RunSpec
@@ -35,14 +32,6 @@ from trainers.spec import RunSpec
 # How many steps and rows are looked at one by one; what is known without looking at each is known of all.
 STEPS, ROWS = 8, 64
 _WORLDS = (1, 2, 4)
-
-
-class Boundary(msgspec.Struct, frozen=True, kw_only=True):
-    """A step between a snapshot and a checkpoint: the code that owns it, as FILE:LINE NAME, and what decides it."""
-
-    name: str
-    owners: tuple[str, ...]
-    settings: dict[str, Any]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,64 +53,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     def ok(self) -> bool:
         """Whether nothing that must hold fails."""
         return all(one.result != "fail" for one in self.findings)
-
-
-class _Place(NamedTuple):
-    owners: tuple[str, ...]
-    settings: tuple[str, ...]
-
-
-# Owners are names in modules, settings are keys of the file, a table standing for all that is in it.
-BOUNDARIES: Mapping[str, _Place] = {
-    "ingestion and validation": _Place(
-        ("exporters.export.parts", "trainers.sources.of_snapshot", "trainers.sources.of_export", "trainers.spec.parse"),
-        (
-            "data.lake",
-            "data.snapshot",
-            "data.dataset",
-            "data.export",
-            "data.built",
-            "data.policy",
-            "data.val",
-            "data.split_seed",
-            "data.replay",
-        ),
-    ),
-    "template and tokens": _Place(
-        ("trainers.rendering.Renderer", "trainers.encoding.Encoder", "trainers.build.built"),
-        ("model.tokenizer", "data.template", "data.longest", "data.overlong", "data.shards"),
-    ),
-    "order, packing and masks": _Place(
-        ("trainers.plan.plan", "exporters.packing.plan", "trainers.batches.packed", "trainers.guards.guard"),
-        ("seed", "stages", "optimizer.parts", "model.attention"),
-    ),
-    "loss and optimizer": _Place(
-        ("trainers.causal.trainer", "trainers.prefer.trainer", "trainers.kto.trainer", "trainers.reward.trainer"),
-        (
-            "method",
-            "model.path",
-            "model.config",
-            "model.revision",
-            "model.dtype",
-            "model.gradient_checkpointing",
-            "optimizer",
-            "preference",
-            "lora",
-        ),
-    ),
-    "evaluation and metrics": _Place(
-        ("trainers.loop.HeldOut", "trainers.metrics.Reporter", "trainers.curves.Curve"),
-        ("evaluation", "report"),
-    ),
-    "checkpoints and artifacts": _Place(
-        ("trainers.run.train", "trainers.record.Record", "trainers.ledger.write", "trainers.receipts.record"),
-        ("out", "checkpoints"),
-    ),
-    "rollouts and rewards": _Place(
-        ("trainers.grpo.trainer", "trainers.rewards.RewardByTests", "trainers.rollouts.Rollouts"),
-        ("grpo",),
-    ),
-}
 
 
 @dataclass
@@ -177,7 +108,7 @@ def audit(spec: RunSpec, progress: Callable[[int, int | None], None] | None = No
         findings.append(_found(scene, boundary, what, check))
         if progress is not None:
             progress(number + 1, len(_CHECKS))
-    return Audit(boundaries=tuple(_map(spec)), findings=tuple(findings))
+    return Audit(boundaries=tuple(map_of(spec)), findings=tuple(findings))
 
 
 def _found(scene: Scene, boundary: str, what: str, check: Check) -> Finding:
@@ -188,29 +119,6 @@ def _found(scene: Scene, boundary: str, what: str, check: Check) -> Finding:
     except LakeError as error:
         faults = [error.message]
     return Finding(boundary=boundary, must=what, result="fail" if faults else "pass", where="; ".join(faults))
-
-
-def _map(spec: RunSpec) -> Iterator[Boundary]:
-    said = msgspec.to_builtins(spec)
-    for name, place in BOUNDARIES.items():
-        owners = tuple(map(_stands, place.owners))
-        yield Boundary(name=name, owners=owners, settings={key: _value(said, key) for key in place.settings})
-
-
-def _stands(name: str) -> str:
-    """Where something is defined, by its dotted name."""
-    room, _, thing = name.rpartition(".")
-    found = getattr(importlib.import_module(room), thing)
-    file = Path(str(inspect.getsourcefile(found)))
-    _, line = inspect.getsourcelines(found)
-    return f"{file.parent.name}/{file.name}:{line} {thing}"
-
-
-def _value(said: Mapping[str, Any], key: str) -> Any:
-    found: Any = said
-    for part in key.split("."):
-        found = found[part]
-    return found
 
 
 @_must("ingestion and validation", "every row that was offered is kept, or counted with what became of it")

@@ -6,8 +6,11 @@ before the first step. The loss is the mean over all trained tokens of a step, w
 Not here: which rows a step takes (`plan`), which tokens count (`shards`), and where adapters go (`adapters`).
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
+import msgspec
 import transformers
 from peft import PeftModel
 
@@ -23,7 +26,9 @@ FIELD = "text"
 
 
 class Packed(FromPlan, transformers.Trainer):
-    """A trainer of packed rows."""
+    """A trainer of packed rows. `apart` says how their documents are kept apart, and what the probe saw of it."""
+
+    apart: Mapping[str, Any]
 
 
 def trainer(job: Job) -> transformers.Trainer:
@@ -31,6 +36,9 @@ def trainer(job: Job) -> transformers.Trainer:
     spec = job.spec
     model: transformers.PreTrainedModel | PeftModel
     model = load(transformers.AutoModelForCausalLM, spec.model, seed=spec.seed, frozen=spec.lora is not None)
+    # A configuration that TRL has saved may ask for a mixture's own loss, which no accumulation of parts adds up.
+    if getattr(model.config, "output_router_logits", False):
+        model.config.output_router_logits = False
     refuse_foreign_ids(job.shards, model)
     longest = max(stage.length or 0 for stage in spec.stages)
     room = getattr(model.config, "max_position_embeddings", None)
@@ -39,7 +47,7 @@ def trainer(job: Job) -> transformers.Trainer:
     if spec.lora is not None:
         transformers.set_seed(spec.seed)
         model = adapt(model, spec.lora)
-    guards.guard(model)
+    guarded = guards.guard(model)
     held_out = _held_out(job)
     said = arguments(
         job,
@@ -57,9 +65,10 @@ def trainer(job: Job) -> transformers.Trainer:
         make=partial(batch, job.shards, job.pad),
     )
     with made.compute_loss_context_manager():
-        guards.probe(model, vocabulary_of(model), made.args.device)
+        probed = guards.probe(model, vocabulary_of(model), made.args.device)
         if isinstance(model, PeftModel):
             prove_gradients(model, vocabulary_of(model), made.args.device)
+    made.apart = {**msgspec.to_builtins(guarded), **msgspec.to_builtins(probed)}
     return made
 
 

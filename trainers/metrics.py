@@ -25,7 +25,7 @@ from lake.errors import LakeError
 from trainers import curves, ledger
 from trainers.curves import Curve, Point, finite
 from trainers.loop import Job
-from trainers.record import Record
+from trainers.recorder import Record
 
 _SHOWN_EVERY = 0.25  # seconds
 _SHOWN_AFTER = 1.0

@@ -28,7 +28,8 @@ from trainers import metrics, record
 from trainers.adapters import verify_expert_lora
 from trainers.loop import Job, load_tokenizer
 from trainers.plan import Plan, plan
-from trainers.record import Record, Run
+from trainers.record import Run
+from trainers.recorder import Record
 from trainers.rendering import refuse_unfit
 from trainers.shards import Shards, opened
 from trainers.spec import Model, RunSpec
@@ -145,6 +146,7 @@ def _record(job: Job, trainer: transformers.Trainer, before: Path | None) -> Rec
         model=_files(spec.model.path),
         tokenizer=_files(spec.model.tokenizer),
         adapter=_adapter(spec, trainer),
+        apart=getattr(trainer, "apart", None),
         device=device,
         world=world,
         rank=rank,

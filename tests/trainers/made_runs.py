@@ -12,7 +12,7 @@ from exporters.plan import Options, Plan, rules
 from lake import Lake
 from trainers.curves import Curve, Point
 from trainers.plan import Stage, plan
-from trainers.record import Record
+from trainers.recorder import Record
 from trainers.shards import TRAIN, Shards, writing
 from views.connect import digest, dumps
 from views.policy import Policy

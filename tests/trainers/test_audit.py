@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from trainers import audit as looking  # noqa: E402
-from trainers import batches, causal, shards, spec  # noqa: E402
+from trainers import batches, causal, pipeline, shards, spec  # noqa: E402
 
 Settings = Callable[..., spec.RunSpec]
 
@@ -34,7 +34,7 @@ def keys(kind: Any, before: str = "") -> Iterator[str]:
 
 def test_every_setting_belongs_to_a_boundary() -> None:
     """Each key of a run's file stands at exactly one boundary, by itself or with its table."""
-    placed = [key for place in looking.BOUNDARIES.values() for key in place.settings]
+    placed = [key for place in pipeline.BOUNDARIES.values() for key in place.settings]
     assert len(placed) == len(set(placed))
     known = set(keys(spec.RunSpec))
     assert set(placed) <= known

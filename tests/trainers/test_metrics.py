@@ -13,7 +13,8 @@ from lake.errors import Damaged
 from trainers import curves, ledger
 from trainers.curves import Curve, Point
 from trainers.plan import Stage, plan
-from trainers.record import Record, read
+from trainers.record import read
+from trainers.recorder import Record
 from trainers.shards import Shards, writing
 
 torch = pytest.importorskip("torch")

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from lake.errors import Damaged, LakeError, UsageError
-from trainers import ledger, record, surroundings
+from trainers import ledger, record, recorder, surroundings
 from trainers.plan import Stage, plan
-from trainers.record import Record
+from trainers.recorder import Record
 from trainers.shards import Shards, writing
 
 MADE_FROM = {
@@ -193,7 +193,7 @@ def test_a_checkpoint_that_was_taken_away_is_still_told(tmp_path, shards):
         shutil.rmtree(saved)
     run.finish(2)
     assert [(one.step, len(one.files)) for one in record.read(tmp_path / "run").checkpoints] == [(1, 1), (2, 1)]
-    assert record._checkpoint(tmp_path, 3, tmp_path / "gone").files == {}
+    assert recorder._checkpoint(tmp_path, 3, tmp_path / "gone").files == {}
 
 
 def test_another_plan_is_no_resumption(tmp_path, shards):
@@ -276,7 +276,7 @@ def test_no_engine_is_needed(tmp_path):
 import sys
 for name in ("torch", "transformers", "duckdb", "deltalake", "typer"):
     sys.modules[name] = None
-from trainers import ledger, record, surroundings
+from trainers import ledger, record, recorder, surroundings
 print(sorted(surroundings.versions()) != [])
 """
     root = Path(__file__).parents[2]

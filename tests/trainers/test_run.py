@@ -78,6 +78,9 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(changes: dict[str, 
     assert weights(resumed) == weights(straight)
     assert losses(said("broken")) == losses(said("straight"))
     assert [one.first_step for one in resumed.sessions] == [0, 3]
+    assert resumed.apart is not None
+    assert resumed.apart["influence"] == 0.0
+    assert (resumed.adapter is None) == ("lora" not in changes)
 
 
 def test_shares_of_a_step_add_up_to_the_step(settings: Settings, ground: Path) -> None:
