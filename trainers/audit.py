@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -104,10 +105,14 @@ def audit(spec: RunSpec, progress: Callable[[int, int | None], None] | None = No
     scene = Scene(spec)
     _ = scene.job
     findings = []
+    out = Path(spec.out)
+    new = not out.exists()
     for number, (boundary, what, check) in enumerate(_CHECKS):
         findings.append(_found(scene, boundary, what, check))
         if progress is not None:
             progress(number + 1, len(_CHECKS))
+    if new and out.exists():
+        out.rmdir()  # a trainer makes its folder as soon as it is there
     return Audit(boundaries=tuple(map_of(spec)), findings=tuple(findings))
 
 

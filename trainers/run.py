@@ -11,7 +11,8 @@ import importlib
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 import transformers
 from accelerate.utils import broadcast_object_list
 
-from lake.errors import UsageError
+from lake.errors import LakeError, UsageError
 from trainers import metrics, record
 from trainers.adapters import verify_expert_lora
 from trainers.loop import Job, load_tokenizer
@@ -58,13 +59,14 @@ def prepare(
 ) -> Job:
     """All of a run but its model: what it trains on, in which order. Raises LakeError for whatever can be refused.
 
+    `resume` says whether the run's folder has to have a checkpoint, or nothing; with None it may have anything.
     `progress` is told the rows that have become shards. `views` is the digest of the SQL that the lake keeps for an
     older run; without it rows are those of the installed views.
     """
     out = Path(spec.out)
     if resume and _newest(out) is None:
         raise UsageError(f"{out}: there is no whole checkpoint to go on from", "begin again, in another folder")
-    if not resume and out.exists() and any(out.iterdir()):
+    if resume is False and out.exists() and any(out.iterdir()):
         raise UsageError(
             f"{out}: there is something here already", "--resume goes on with a run; else name another out"
         )
@@ -91,13 +93,15 @@ def prepare(
 def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> Run:
     """Do what was prepared, and return the record. `callbacks` are transformers' own. Raises LakeError."""
     before = _newest(job.out) if resume else None
-    trainer = trainer_of(job)
+    with _memory_told():
+        trainer = trainer_of(job)
     kept = _record(job, trainer, before)
     reporter = metrics.attach(trainer, job, kept)
     for callback in callbacks:
         trainer.add_callback(callback)
     try:
-        trainer.train(resume_from_checkpoint=None if before is None else str(before))
+        with _memory_told():
+            trainer.train(resume_from_checkpoint=None if before is None else str(before))
         trainer.save_model(str(job.out / RESULT))
     except BaseException as error:
         kept.fail(error, trainer.state.global_step)
@@ -129,6 +133,18 @@ def shards_of(
 def plan_of(spec: RunSpec, shards: Shards) -> Plan:
     """Which rows each step of a run takes."""
     return plan(shards.keys, shards.lengths, spec.stages, spec.seed, whole=spec.method != "pretrain")
+
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """Say in a line that a device has too little memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise LakeError(
+            f"the device has too little memory: {str(error).splitlines()[0]}",
+            "raise optimizer.parts, set model.gradient_checkpointing, take shorter rows, or share weights out (FSDP)",
+        ) from None
 
 
 def _record(job: Job, trainer: transformers.Trainer, before: Path | None) -> Record:

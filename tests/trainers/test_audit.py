@@ -52,6 +52,9 @@ def test_a_run_that_is_well_passes(settings: Settings) -> None:
             file, _, line = owner.split(" ")[0].partition(":")
             assert (Path(looking.__file__).parents[1] / file).is_file()
             assert int(line) > 0
+    assert not Path(settings("none").out).exists()
+    Path(settings("none").out).mkdir()
+    (Path(settings("none").out) / "run.json").touch()  # a run that has begun may be looked at, too
     adapted = results(settings("none", method="lora", lora={"r": 2}))
     assert "fail" not in adapted.values()
     assert adapted["adapters are on all that they are meant for, experts above all"] == "pass"

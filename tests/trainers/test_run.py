@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 import msgspec  # noqa: E402
 import numpy as np  # noqa: E402
 
-from lake.errors import UsageError  # noqa: E402
+from lake.errors import LakeError, UsageError  # noqa: E402
 from trainers import again, curves, record, run, spec  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -165,3 +165,17 @@ def test_what_cannot_be_is_refused_before_a_file_is_written(settings: Settings, 
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(UsageError, match="something here already"):
         run.prepare(settings("taken"))
+
+
+def test_too_little_memory_is_told(settings: Settings) -> None:
+    """A device that has not enough ends the run with a line that says what to do; the record says that it failed."""
+
+    class Small(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    said = settings("large")
+    with pytest.raises(LakeError, match="too little memory") as caught:
+        trained(said, callbacks=[Small()])
+    assert "optimizer.parts" in str(caught.value.hint)
+    assert record.read(said.out).state == "failed"
