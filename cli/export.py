@@ -56,7 +56,7 @@ def export(
         typer.Option(
             "--shape",
             metavar="SHAPE",
-            help="How a row looks: conversational; sft also prompt-completion or instruction, preference plain.",
+            help="How a row looks: conversational, plain, text, harmony, … A wrong one lists those of the dataset.",
         ),
     ] = None,
     include_partial: Annotated[
