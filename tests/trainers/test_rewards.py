@@ -170,6 +170,7 @@ def test_what_cannot_be_tested_is_refused():
 def test_nothing_is_left_of_a_call_that_is_interrupted(monkeypatch):
     """Trials that have begun end with their time; those that have not never begin."""
     reward = RewardByTests(Grpo(timeout=1.0, workers=1))
+    before = set(threading.enumerate())
     began = []
     tried = reward.tests.trial
     monkeypatch.setattr(reward.tests, "trial", lambda *given: began.append(1) or tried(*given))
@@ -178,7 +179,7 @@ def test_nothing_is_left_of_a_call_that_is_interrupted(monkeypatch):
     with pytest.raises(LakeError):
         reward(completions=["    while True: pass\n"] * 5, **tasks)
     assert len(began) < 5
-    assert threading.active_count() == 1
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.skipif(rust.compiler() is None, reason="there is no Rust compiler here")
