@@ -114,7 +114,7 @@ def _keep(said: RunSpec) -> None:
     if importlib.util.find_spec("matplotlib") is not None and (points := curves.read(out)):
         recorded = read(out)
         room("plot").draw(out / PICTURE, {recorded.run: (recorded.method, points)})
-    if said.data.lake is not None and said.data.built is None:
+    if said.data.lake is not None and said.data.snapshot is not None:
         receipts.record(Lake.open(said.data.lake), out)
 
 

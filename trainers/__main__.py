@@ -24,6 +24,12 @@ def main() -> int:
     try:
         job = prepare(spec.read(said.settings), resume=said.resume)
         done = train(job, resume=said.resume)
+    except KeyboardInterrupt:
+        print("error: interrupted", "hint: --resume goes on from the newest checkpoint", sep="\n", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except LakeError as error:
         print(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
         return error.exit_code

@@ -167,10 +167,9 @@ def _tokenizer(scene: Scene) -> Faults:
 def _vocabulary(scene: Scene) -> Faults:
     known = vocabulary_of(scene.trainer.model)
     for name, field in scene.job.shards.fields.items():
-        outside = (field.tokens < 0) | (field.tokens >= known)
-        if outside.any():
-            row = int(np.searchsorted(field.offsets, int(np.argmax(outside)), "right")) - 1
-            yield f"{name} of row {row}: id {int(field.tokens[int(np.argmax(outside))])} of {known}"
+        lowest, highest = int(field.tokens.min(initial=0)), int(field.tokens.max(initial=0))
+        if lowest < 0 or highest >= known:
+            yield f"{name}: ids from {lowest} to {highest}, and the model knows {known}"
 
 
 @_must("template and tokens", "every row has something to learn")
@@ -191,15 +190,18 @@ def _order(scene: Scene) -> Faults:
         yield f"the plan made again is {again.digest[:12]}, not {job.plan.digest[:12]}"
 
 
-@_must("order, packing and masks", "each epoch of a stage has every token once, and what is left over is counted")
+@_must("order, packing and masks", "what is laid out of a row is all of it")
 def _whole(scene: Scene) -> Faults:
     lengths = scene.job.shards.lengths
     for number, laid in enumerate(scene.job.plan.stages):
         ends = laid.offset + laid.lengths
         if (laid.offset < 0).any() or (ends > lengths[laid.document]).any():
             yield f"stages[{number}]: a piece reaches past its document"
-        if laid.stage.steps is None and int(laid.lengths.sum()) % int(lengths.sum()):
-            yield f"stages[{number}]: {int(laid.lengths.sum())} tokens laid out, of {int(lengths.sum())} an epoch"
+        # Whatever is laid out of a document is all of it, as often as it is laid out.
+        taken = np.bincount(laid.document, weights=laid.lengths, minlength=len(lengths)).astype(np.int64)
+        cut = taken % np.maximum(lengths, 1) != 0
+        if cut.any():
+            yield f"stages[{number}]: row {int(np.argmax(cut))} is not laid out as a whole"
 
 
 @_must("order, packing and masks", "however many processes take part, a step has the same rows, each once")
@@ -247,7 +249,7 @@ def _kept_apart(scene: Scene) -> Faults:
     if not scene.spec.packed:
         raise _NotHere("no rows are shared")
     trainer = scene.trainer
-    with trainer.compute_loss_context_manager():
+    with trainer.accelerator.autocast():
         guards.probe(trainer.model, vocabulary_of(trainer.model), trainer.args.device)
     return iter(())
 
@@ -282,7 +284,8 @@ def _gradients(scene: Scene) -> Faults:
     trainer = scene.trainer
     model = trainer.model
     _, _, batch = next(_batches(scene))
-    with torch.random.fork_rng(), trainer.compute_loss_context_manager():
+    batch = {name: array[:1] for name, array in batch.items()}
+    with torch.random.fork_rng(), trainer.accelerator.autocast():
         loss = model(**_tensors(batch, model)).loss
         loss.backward()
     if not torch.isfinite(loss):
@@ -293,11 +296,15 @@ def _gradients(scene: Scene) -> Faults:
         yield f"no gradient reaches {', '.join(missed[:3])}{' and others' * (len(missed) > 3)}"
 
 
-@_must("loss and optimizer", "adapters are on all that they are meant for, experts above all")
+@_must("loss and optimizer", "adapters are on all that they are meant for, and a loss reaches each")
 def _adapted(scene: Scene) -> Faults:
     if scene.spec.lora is None:
         raise _NotHere("whole weights are trained")
-    adapters.verify_expert_lora(scene.trainer.model, experts=scene.spec.lora.experts)
+    model = scene.trainer.model
+    if scene.spec.method == "reward":
+        raise _NotHere("a reward model has no loss of tokens; its adapters were counted as they were put on")
+    with scene.trainer.accelerator.autocast():
+        adapters.prove_gradients(model, vocabulary_of(model), scene.trainer.args.device)
     return iter(())
 
 

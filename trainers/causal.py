@@ -64,10 +64,12 @@ def trainer(job: Job) -> transformers.Trainer:
         job=job,
         make=partial(batch, job.shards, job.pad),
     )
-    with made.compute_loss_context_manager():
-        probed = guards.probe(model, vocabulary_of(model), made.args.device)
+    # Where weights are shared out, they are not on the device yet.
+    device = next(model.parameters()).device
+    with made.accelerator.autocast():
+        probed = guards.probe(model, vocabulary_of(model), device)
         if isinstance(model, PeftModel):
-            prove_gradients(model, vocabulary_of(model), made.args.device)
+            prove_gradients(model, vocabulary_of(model), device)
     made.apart = {**msgspec.to_builtins(guarded), **msgspec.to_builtins(probed)}
     return made
 

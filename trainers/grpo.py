@@ -46,6 +46,7 @@ def trainer(job: Job) -> transformers.Trainer:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     said = job.spec.grpo or Grpo()
     refuse_partial_rounds(job, said)
+    refuse_what_depends_on_processes(job, said)
     reward = RewardByTests(said)
     told = [Prompts(shards) for shards in (job.shards, job.validation) if shards is not None]
     for prompts in told:
@@ -84,6 +85,11 @@ def trainer(job: Job) -> transformers.Trainer:
         prompts=told[0],
         reward=reward,
     )
+    if made.is_fsdp_enabled:
+        raise UsageError(
+            "grpo draws answers with the whole model, and its weights are shared out (FSDP)",
+            "start it with torchrun, or on one device",
+        )
     if said.beta:
         made.hold_to(reference(job, policy), said.beta)
     return made
@@ -146,7 +152,10 @@ class Policy(AsTheyAre, GRPOTrainer):
 
     def _calculate_rewards(self, inputs: list[Sample], prompts: Any, completions: list[str], ids: Any) -> torch.Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, ids)
-        if self.model_wrapped.training:
+        # What was held out is answered too, and is nobody's to learn from. The wrapper of several processes does not
+        # know which it is: the model does.
+        model: Any = self.model
+        if model.training:
             told = zip(inputs, self.seeds, completions, ids, self.reward.trials, strict=True)
             everyones = gather_object([self._rollout(*one) for one in told])
             if self.rollouts is not None:
@@ -179,6 +188,20 @@ def refuse_partial_rounds(job: Job, said: Grpo) -> None:
                 f"stages[{number}]: {laid.steps} steps, and answers are drawn for {steps} at once",
                 f"say steps, as a multiple of {steps}: grpo.steps_per_generation times grpo.iterations",
             )
+
+
+def refuse_what_depends_on_processes(job: Job, said: Grpo) -> None:
+    """Raises UsageError where another number of processes would learn something else from the same answers."""
+    if job.processes > 1 and said.steps_per_generation > 1:
+        raise UsageError(
+            "grpo.steps_per_generation: each process shuffles its own answers among the steps that share them",
+            "leave it at 1, or train on one device",
+        )
+    if said.loss == "bnpo" and job.spec.optimizer.parts > 1:
+        raise UsageError(
+            'grpo.loss: "bnpo" is the mean over the tokens of each part, and parts do not add up to a step',
+            'take "dapo", or optimizer.parts = 1',
+        )
 
 
 def refuse_long(told: Sequence[Prompts], said: Grpo, model: Any) -> None:

@@ -79,6 +79,7 @@ def trainer(job: Job) -> transformers.Trainer:
     answers.refuse_unfit(job, policy, (COMPLETION,))
     if job.shards.description.rows < 2:
         raise UsageError(f"{job.shards.folder}: kto sets prompts beside the answers to others: it needs two rows", None)
+    refuse_long(job, policy)
     settings = job.spec.preference or Preference()
     said = answers.arguments_of(job)
     # TRL refuses one row a device, whose own estimate would be of no use. Nothing here depends on this number.
@@ -102,6 +103,22 @@ def trainer(job: Job) -> transformers.Trainer:
     made.precompute_ref_logps = True
     answers.without_second_adapter(made.model)
     return made
+
+
+def refuse_long(job: Job, model: Any) -> None:
+    """Raises UsageError where a prompt and the answer that it is set beside are longer than the model has positions."""
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is None:
+        return
+    prompts, completions = (job.shards.fields[name].lengths for name in (answers.PROMPT, COMPLETION))
+    for laid in job.plan.stages:
+        longest = int((prompts[laid.document] + completions[np.roll(laid.document, 1)]).max())
+        if longest > room:
+            raise UsageError(
+                f"{job.shards.folder}: a prompt and the answer to another have {longest} tokens together, more "
+                f"than the {room} positions of the model",
+                f"say longest = {room // 2} and an overlong policy in [data]",
+            )
 
 
 def labelled(shards: Shards, pad: int) -> Make:

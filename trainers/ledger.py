@@ -157,14 +157,15 @@ def _taken(laid: Laid) -> tuple[Places, Places, Places]:
     """Each piece that the steps of a stage take, in their order: its document, step and tokens."""
     rows = np.arange(laid.steps * laid.stage.rows, dtype=np.int64)
     pieces = _pieces(laid, rows % laid.count)
-    counts = np.diff(laid.row_offsets)[rows % laid.count]
+    counts = laid.row_offsets[rows % laid.count + 1] - laid.row_offsets[rows % laid.count]
     steps = np.repeat(laid.first + rows // laid.stage.rows, counts)
     return laid.document[pieces], steps, laid.lengths[pieces]
 
 
 def _pieces(laid: Laid, rows: Places) -> Places:
     """The pieces that rows hold, row after row."""
-    first, counts = laid.row_offsets[rows], np.diff(laid.row_offsets)[rows]
+    first = laid.row_offsets[rows]
+    counts = laid.row_offsets[rows + 1] - first
     within = np.arange(int(counts.sum()), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(first, counts) + within
 

@@ -255,6 +255,8 @@ def load(kind: Any, said: Model, *, seed: int, frozen: bool = False, **others: A
         return kind.from_config(config, dtype=dtype, attn_implementation=said.attention)
     except (OSError, ValueError, ImportError) as error:
         what = str(error).strip().splitlines()[0]
+        if "attention" in what:
+            raise UsageError(f"model.attention: {what}", 'say attention = "eager"') from None
         key = "path" if said.config is None else "config"
         raise UsageError(f"model.{key}: {what}", "name a folder with a config.json and weights") from None
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from accelerate import PartialState
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from lake.errors import LakeError
@@ -41,9 +42,9 @@ class Diverged(LakeError):
 
 def attach(trainer: transformers.Trainer, job: Job, record: Record) -> "Reporter":
     """Let a trainer report into a run's folder, instead of printing its own dictionaries and bars."""
-    waited = (lambda: float(trainer.waited)) if hasattr(trainer, "waited") else None
-    # Of answers that are still to be made, only the trainer knows how many tokens they have.
+    # Of answers that are still to be made, only the trainer knows how many tokens they have; nothing waits for them.
     known = set(job.shards.fields) != {"prompt"}
+    waited = (lambda: float(trainer.waited)) if known and hasattr(trainer, "waited") else None
     counted = (lambda step: ledger.tokens_at(job.plan, job.shards, step)) if known else None
     reporter = Reporter(record, counted, waited)
     for shown in (PrinterCallback, ProgressCallback):
@@ -135,7 +136,8 @@ class Reporter(TrainerCallback):
         self._pause()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the checkpoint into the record, and leave its time out."""
+        """Write the checkpoint into the record once every process has saved its part, and leave its time out."""
+        PartialState().wait_for_everyone()
         self._record.checkpoint(state.global_step, Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._pause()
 

@@ -6,7 +6,7 @@ Not here: what a record says (`record`).
 import hashlib
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Record:
         the shards name. `run` is the id that it gets, a new one unless given: all processes have to agree on it.
         """
         out = Path(out)
-        if (out / NAME).exists():
+        if rank == 0 and (out / NAME).exists():
             raise UsageError(f"{out}: a run is recorded here already", "resume it, or name another folder")
         said = _configuration(spec)
         source = shards["train"].description.made_from
@@ -121,6 +121,7 @@ class Record:
         out: str | Path,
         spec: Any,
         *,
+        shards: Mapping[str, Shards],
         plan: Plan,
         step: int,
         device: str = "cpu",
@@ -138,6 +139,17 @@ class Record:
             )
         if before.method != said["method"]:
             raise UsageError(f"{out}: this is a run of {before.method}, not of {said['method']}", "name another folder")
+        for name, was in before.shards.items():
+            if name in shards and shards[name].description.key != was.key:
+                raise UsageError(
+                    f"{out}: its shards are {was.key[:12]}, and these are {shards[name].description.key[:12]}",
+                    "resume with the rows, tokenizer and template that the run began with, or begin another run",
+                )
+        if other := sorted(_changed(before.configuration, said)):
+            raise UsageError(
+                f"{out}: it began with another {', '.join(other[:3])}",
+                "resume with the settings that the run began with: its checkpoint holds them; or begin another run",
+            )
         made = msgspec.structs.replace(
             before,
             state="started",
@@ -270,6 +282,20 @@ def _ended(sessions: tuple[Session, ...], step: int) -> tuple[Session, ...]:
     )
 
 
+# What may be said otherwise when a run goes on: where things are, and who is told.
+_PLACES = frozenset({"out", "data.lake", "data.built", "data.export", "data.shards", "report.to", "model.path"})
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """The dotted keys whose values differ, places aside."""
+    for key in before.keys() | now.keys():
+        was, is_now, name = before.get(key), now.get(key), f"{where}{key}"
+        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
+            yield from _changed(was, is_now, f"{name}.")
+        elif name not in _PLACES and digest_of({key: was}) != digest_of({key: is_now}):
+            yield name
+
+
 def _configuration(spec: Any) -> dict[str, Any]:
     said = msgspec.to_builtins(spec)
     assert isinstance(said, dict)
@@ -305,7 +331,3 @@ def _order(plan: Plan) -> Order:
             )
         )
     return Order(digest=plan.digest, seed=plan.seed, steps=plan.steps, stages=tuple(parts))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from ingest import sandbox
 from ingest.scorers.report import ENDINGS, Trial
 from ingest.scorers.scorer import NotScored
 from ingest.scorers.task_tests import Options, TaskTests
@@ -43,6 +44,7 @@ class RewardByTests:
 
     def refuse_untested(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Raises UsageError where the answers to a task cannot be tested on this machine."""
+        sandbox.strength(self.tests.options.without)  # raises where nothing can be tried at all
         for task in tasks:
             answer = self.tests.trial({"text": ""}, task)
             if isinstance(answer, NotScored):

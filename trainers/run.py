@@ -72,6 +72,11 @@ def prepare(
         )
     _quiet()
     state = accelerate.PartialState(cpu=not torch.cuda.is_available())
+    if state.num_processes == 1 and torch.cuda.device_count() > 1:
+        raise UsageError(
+            f"there are {torch.cuda.device_count()} GPUs, and one process",
+            "torchrun --nproc-per-node N -m trainers FILE takes N of them; CUDA_VISIBLE_DEVICES=0 one",
+        )
     # Resolved first and loaded by what was resolved: what the record names is what was trained.
     spec = msgspec.structs.replace(spec, model=_resolved(spec.model))
     tokenizer = load_tokenizer(spec.model)
@@ -102,11 +107,14 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
     try:
         with _memory_told():
             trainer.train(resume_from_checkpoint=None if before is None else str(before))
+        if trainer.is_fsdp_enabled:
+            # Shares of weights, as FSDP keeps them by default, are no model that others can load.
+            trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         trainer.save_model(str(job.out / RESULT))
+        kept.finish(trainer.state.global_step, model=job.out / RESULT, metrics=reporter.final)
     except BaseException as error:
         kept.fail(error, trainer.state.global_step)
         raise
-    kept.finish(trainer.state.global_step, model=job.out / RESULT, metrics=reporter.final)
     return kept.run
 
 
@@ -122,6 +130,8 @@ def shards_of(
     """What a run trains on, by split. Only where they have to be built is a lake needed."""
     if spec.data.built is not None:
         built = opened(spec.data.built)
+        if TRAIN not in built:
+            raise UsageError(f"data.built: {spec.data.built} is what was held out", "name the folder that it is in")
         for shards in built.values():
             refuse_unfit(shards, spec.method, tokenizer)
         return built
@@ -150,17 +160,21 @@ def _memory_told() -> Iterator[None]:
 def _record(job: Job, trainer: transformers.Trainer, before: Path | None) -> Record:
     spec, rank, world = job.spec, job.rank, job.processes
     device = _device()
+    splits = {TRAIN: job.shards} if job.validation is None else {TRAIN: job.shards, VALIDATION: job.validation}
     if before is not None:
         step = int(before.name.rpartition("-")[2])
-        return Record.resume(spec.out, spec, plan=job.plan, step=step, device=device, world=world, rank=rank)
+        return Record.resume(
+            spec.out, spec, shards=splits, plan=job.plan, step=step, device=device, world=world, rank=rank
+        )
     [run] = broadcast_object_list([record.new_id(spec.method)])
     return Record.begin(
         spec.out,
         spec,
-        shards={TRAIN: job.shards} if job.validation is None else {TRAIN: job.shards, VALIDATION: job.validation},
+        shards=splits,
         plan=job.plan,
-        model=_files(spec.model.path),
-        tokenizer=_files(spec.model.tokenizer),
+        # One process writes the record, and what goes into it.
+        model=_files(spec.model.path) if rank == 0 else None,
+        tokenizer=_files(spec.model.tokenizer) if rank == 0 else None,
         adapter=_adapter(spec, trainer),
         apart=getattr(trainer, "apart", None),
         device=device,
@@ -190,8 +204,9 @@ def _device() -> str:
 
 def _newest(out: Path) -> Path | None:
     """The newest checkpoint that says of itself what it was trained on, which is written last."""
-    found = [path for path in out.glob("checkpoint-*") if record.trained(path) is not None]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    found = [path for path in out.glob("checkpoint-*") if path.name.partition("-")[2].isdecimal()]
+    whole = [path for path in found if record.trained(path) is not None]
+    return max(whole, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
 
 def _resolved(said: Model) -> Model:

@@ -141,8 +141,8 @@ class Rewards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     passed: Annotated[float, Meta(description="its tests ran to their end, and all passed")] = 1.0
     failed: Annotated[float, Meta(description="its tests ran, and one failed")] = 0.1
     broken: Annotated[float, Meta(description="there is no code in it, or none that compiles and loads")] = -0.3
-    stopped: Annotated[float, Meta(description="it ran too long, took too much, or ended before its tests did")] = 0.0
-    unproven: Annotated[float, Meta(description="nothing shows that its tests ran, for no fault of the code")] = 0.0
+    stopped: Annotated[float, Meta(description="it ran too long, took too much, or ended before its tests did")] = -0.3
+    unproven: Annotated[float, Meta(description="nothing shows that its tests ran, for want of a package, say")] = -0.3
 
 
 class Grpo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

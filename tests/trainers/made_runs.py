@@ -105,7 +105,7 @@ class Made:
 
     def resume(self, step: int) -> "Made":
         """Go on from a checkpoint."""
-        self.record = Record.resume(self.out, self.spec, plan=self.plan, step=step)
+        self.record = Record.resume(self.out, self.spec, shards={"train": self.shards}, plan=self.plan, step=step)
         Curve(self.out).cut(step)
         self.step = step
         return self

@@ -57,7 +57,7 @@ def test_a_run_that_is_well_passes(settings: Settings) -> None:
     (Path(settings("none").out) / "run.json").touch()  # a run that has begun may be looked at, too
     adapted = results(settings("none", method="lora", lora={"r": 2}))
     assert "fail" not in adapted.values()
-    assert adapted["adapters are on all that they are meant for, experts above all"] == "pass"
+    assert adapted["adapters are on all that they are meant for, and a loss reaches each"] == "pass"
 
 
 def rewritten(ground: Path, tmp_path: Path, change: Callable[[int, np.ndarray], np.ndarray], **told: int) -> Path:

@@ -356,6 +356,19 @@ def test_what_cannot_be_learned_is_refused(folder, tmp_path, shards, tokens, mat
         grpo.trainer(job_of(settings(folder, "bad", tokens=tokens, data=f"built = '{tmp_path / 'bad'}'")))
 
 
+def test_what_another_number_of_processes_would_learn_otherwise_is_refused(folder):
+    """Answers spread over steps by several processes, and a loss whose parts do not add up."""
+    job = job_of(settings(folder, "shared"))
+    spread = spec.Grpo(steps_per_generation=2)
+    grpo.refuse_what_depends_on_processes(job, spread)
+    with pytest.raises(UsageError, match="steps_per_generation"):
+        grpo.refuse_what_depends_on_processes(replace(job, processes=2), spread)
+    parts = msgspec.structs.replace(job.spec.optimizer, parts=2)
+    shared = replace(job, spec=msgspec.structs.replace(job.spec, optimizer=parts))
+    with pytest.raises(UsageError, match="bnpo"):
+        grpo.refuse_what_depends_on_processes(shared, spec.Grpo(loss="bnpo"))
+
+
 def test_losses_are_those_that_trl_has(folder):
     """Each name that the settings take means something there; another one is refused as the settings are read."""
     theirs = inspect.getsource(GRPOTrainer._compute_loss)

@@ -164,3 +164,12 @@ def test_rows_that_cannot_be_learned_from_are_refused(folder, tmp_path):
     write_shards(tmp_path / "alone", FIELDS, list(answers(1))[:1])
     with pytest.raises(UsageError, match="two rows"):
         kto.trainer(job_of(settings(folder, "kto", "alone", data=f'built = "{tmp_path}/alone"')))
+
+
+def test_a_prompt_beside_the_answer_to_another_has_to_fit_too(folder):
+    """Rows that fit by themselves are refused where a prompt and its neighbour's answer have no room together."""
+    rows = [({"label": number % 2 == 0}, *((400, 100) if number % 2 else (50, 400))) for number in range(8)]
+    ids = [(others, np.full(prompt, 3), np.append(np.full(answer - 1, 4), END)) for others, prompt, answer in rows]
+    write_shards(folder / "crowded", FIELDS, ids)
+    with pytest.raises(UsageError, match="the answer to another"):
+        kto.trainer(job_of(settings(folder, "kto", "crowded", data='built = "crowded"')))

@@ -86,7 +86,7 @@ def trained(out, shards, *, resume=None, callbacks=(), **more):
     if resume is None:
         record = Record.begin(out, spec, shards={"train": shards}, plan=made)
     else:
-        record = Record.resume(out, spec, plan=made, step=resume)
+        record = Record.resume(out, spec, shards={"train": shards}, plan=made, step=resume)
     reporter = metrics.attach(trainer, job, record)
     for callback in callbacks:
         trainer.add_callback(callback)

@@ -157,7 +157,9 @@ def test_a_run_that_goes_on_has_one_more_session(tmp_path, shards):
         saved.mkdir()
         run.checkpoint(step, saved)
     assert [one.step for one in record.read(tmp_path / "run").checkpoints] == [1, 2, 3]
-    again = Record.resume(tmp_path / "run", SPEC, plan=planned(shards), step=2, device="cuda", world=4)
+    again = Record.resume(
+        tmp_path / "run", SPEC, shards={"train": shards}, plan=planned(shards), step=2, device="cuda", world=4
+    )
     assert again.session == 2
     said = record.read(tmp_path / "run")
     assert (said.run, said.state, said.steps) == (run.run.run, "started", 2)
@@ -177,7 +179,7 @@ def test_a_checkpoint_that_a_killed_run_had_not_read_is_read_when_it_goes_on(tmp
         saved.mkdir()
         mark = record.Trained(name, step, run.run.plan.digest)
         (saved / record.TRAINED).write_bytes(msgspec.json.encode(mark))
-    Record.resume(tmp_path / "run", SPEC, plan=planned(shards), step=2).finish(3)
+    Record.resume(tmp_path / "run", SPEC, shards={"train": shards}, plan=planned(shards), step=2).finish(3)
     [one] = record.read(tmp_path / "run").checkpoints
     assert (one.step, list(one.files)) == (1, [record.TRAINED])
 
@@ -202,9 +204,20 @@ def test_another_plan_is_no_resumption(tmp_path, shards):
     before = (tmp_path / "run" / record.NAME).read_bytes()
     for other in (planned(shards, seed=8), planned(shards, rows=4)):
         with pytest.raises(UsageError, match="its plan is"):
-            Record.resume(tmp_path / "run", SPEC, plan=other, step=1)
+            Record.resume(tmp_path / "run", SPEC, shards={"train": shards}, plan=other, step=1)
     with pytest.raises(UsageError, match="a run of sft"):
-        Record.resume(tmp_path / "run", {**SPEC, "method": "dpo"}, plan=planned(shards), step=1)
+        Record.resume(
+            tmp_path / "run", {**SPEC, "method": "dpo"}, shards={"train": shards}, plan=planned(shards), step=1
+        )
+    faster = {**SPEC, "out": "elsewhere", "optimizer": {"learning_rate": 0.002}}
+    with pytest.raises(UsageError, match=r"another optimizer\.learning_rate$"):
+        Record.resume(tmp_path / "run", faster, shards={"train": shards}, plan=planned(shards), step=1)
+    with writing(tmp_path / "others", ("text",)) as writer:
+        writer.add({"id": "sft-0"}, {"text": ([1], [True])})
+        writer.finish({**MADE_FROM, "template": "another"}, COUNTS)
+    others = {"train": Shards.open(tmp_path / "others")}
+    with pytest.raises(UsageError, match="its shards are"):
+        Record.resume(tmp_path / "run", SPEC, shards=others, plan=planned(shards), step=1)
     with pytest.raises(UsageError, match="recorded here already"):
         begun(tmp_path / "run", shards)
     assert (tmp_path / "run" / record.NAME).read_bytes() == before

@@ -147,7 +147,7 @@ def test_answers_are_tried_side_by_side_and_told_in_order():
     began = time.monotonic()
     rewards = reward(completions=answers, log_metric=told.__setitem__, trainer_state=None, id=["x"] * 6, **tasks)
     assert time.monotonic() - began < 4 * 1.5
-    assert rewards == [0.0] * 4 + [1.0] * 2
+    assert rewards == [reward.values.stopped] * 4 + [reward.values.passed] * 2
     assert told.pop("tests/seconds") >= 1.5
     assert told == {"tests/passed": 2 / 6, "tests/stopped": 4 / 6} | {
         f"tests/{name}": 0.0 for name in ("failed", "broken", "unproven")
@@ -233,3 +233,9 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch):
     assert cores() == 1 <= all_of_them
     assert RewardByTests(Grpo()).tests.workers == 1
     assert RewardByTests(Grpo(workers=7)).tests.workers == 7
+
+
+def test_what_runs_no_test_is_worth_no_more_than_what_does_not_compile():
+    """By default there is nothing to gain by leaving early, or by asking for what is not there."""
+    values = Rewards()
+    assert max(values.stopped, values.unproven) <= values.broken < values.failed < values.passed
