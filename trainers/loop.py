@@ -8,10 +8,11 @@ Not here: what a batch holds (the method's room), and what becomes of a run (`ru
 """
 
 import dataclasses
+import difflib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ import torch
 import transformers
 from peft import PeftModel
 from torch.utils.data import DataLoader, IterableDataset
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
 
 from lake.errors import LakeError, UsageError
 from trainers.batches import Array
@@ -197,6 +201,10 @@ def arguments(job: Job, **others: Any) -> dict[str, Any]:
     spec = job.spec
     optimizer, checkpoints = spec.optimizer, spec.checkpoints
     steps = job.plan.steps
+    _refuse_unknown("optimizer.name", optimizer.name, {one.value for one in OptimizerNames})
+    _refuse_unknown("optimizer.schedule", optimizer.schedule, {one.value for one in SchedulerType})
+    for tracker in spec.report.to:
+        _refuse_unknown("report.to", tracker, INTEGRATION_TO_CALLBACK)
     return {
         "output_dir": spec.out,
         "max_steps": steps,
@@ -233,6 +241,14 @@ def arguments(job: Job, **others: Any) -> dict[str, Any]:
         "ddp_find_unused_parameters": False,
         **others,
     }
+
+
+def _refuse_unknown(key: str, said: str, known: Iterable[str]) -> None:
+    """Raises UsageError where transformers knows no such name."""
+    if said not in known:
+        near = difflib.get_close_matches(said, sorted(known), 1)
+        hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(sorted(known))}"
+        raise UsageError(f"{key}: transformers knows no {said!r}", hint)
 
 
 def load(kind: Any, said: Model, *, seed: int, frozen: bool = False, **others: Any) -> transformers.PreTrainedModel:

@@ -158,6 +158,14 @@ def test_what_cannot_be_is_refused_before_a_file_is_written(settings: Settings, 
         trained(settings("none", model={"path": str(tmp_path / "gone")}))
     with pytest.raises(UsageError, match=r"model\.tokenizer"):
         trained(settings("none", model={"config": str(ground / "config"), "tokenizer": str(ground / "config")}))
+    for changes, near in (
+        ({"optimizer": {"learning_rate": 0.01, "name": "adamw_torsh"}}, "adamw_torch"),
+        ({"optimizer": {"learning_rate": 0.01, "schedule": "cosin"}}, "cosine"),
+        ({"report": {"to": ["wandbb"]}}, "wandb"),
+    ):
+        with pytest.raises(UsageError, match="transformers knows no") as caught:
+            trained(settings("none", **changes))
+        assert near in str(caught.value.hint)
     with pytest.raises(UsageError, match="256 positions"):
         trained(settings("none", stages=[{"rows": 1, "length": 512}]))
     assert not (tmp_path / "none").exists()
