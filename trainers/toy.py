@@ -30,7 +30,7 @@ TEMPLATE = (
     "{% endif %}{% endfor %}"
     f"{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
 )
-_LONGEST = 256
+_LONGEST = 512
 _AT_ONCE = 64
 
 
