@@ -155,6 +155,10 @@ class _Stream:
         """So many documents."""
         return self._until(np.ones_like(self._lengths), wanted)
 
+    def put_back(self, documents: Places) -> None:
+        """Let these, which were taken last, come next."""
+        self._rest = np.concatenate([documents, self._rest])
+
     def _until(self, sizes: Places, wanted: int) -> Places:
         parts: list[Places] = []
         while wanted > 0:
@@ -186,16 +190,20 @@ def _lay(stage: Stage, stream: _Stream, first: int, *, whole: bool) -> Laid:
         taken = stream.tokens(stage.steps * stage.rows * stage.length)
     lengths = stream.lengths_of(taken)
     if stage.length is None:
-        ones = np.arange(len(taken) + 1, dtype=np.int64)
-        made = (ones, taken, np.zeros_like(taken), lengths)
+        places = np.arange(len(taken), dtype=np.int64)
+        row_offsets, offset = np.arange(len(taken) + 1, dtype=np.int64), np.zeros_like(taken)
     else:
         packed = packing.plan(lengths, stage.length, fill=0.0 if whole else packing.FILL)
-        made = (packed.row_offsets, taken[packed.document], packed.offset, packed.lengths)
-    count = len(made[0]) - 1
+        places, row_offsets, offset, lengths = packed.document, packed.row_offsets, packed.offset, packed.lengths
+    count = len(row_offsets) - 1
     steps = -(-count // stage.rows)
-    if stage.steps is not None:
-        steps = min(steps, stage.steps)
-    return Laid(stage, first, steps, *made, repeated=max(0, steps * stage.rows - count))
+    if stage.steps is not None and steps > stage.steps:
+        steps = stage.steps
+        # Documents do not fill rows, so there are more than the steps take. What none of them has begun comes next.
+        begun = places[: row_offsets[steps * stage.rows]]
+        stream.put_back(np.delete(taken, begun))
+    repeated = max(0, steps * stage.rows - count)
+    return Laid(stage, first, steps, row_offsets, taken[places], offset, lengths, repeated)
 
 
 def _digest(laid: Sequence[Laid], keys: Keys, lengths: Places, seed: int) -> str:

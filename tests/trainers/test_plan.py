@@ -175,3 +175,15 @@ def test_the_digest_is_that_of_another_process():
         assert found.stdout.strip() == one.digest
     others = [made([3, 9, 4, 2], stage), made([3, 9, 4, 1], stage, seed=1), made([3, 9, 4, 1], Stage(rows=1, length=8))]
     assert len({one.digest, *(other.digest for other in others)}) == 4
+
+
+@given(SIZES, st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_what_a_stage_does_not_come_to_is_the_next_ones(sizes, rows, steps):
+    """Stages of some steps, and one for the rest of the epoch, take each whole document as often as any other."""
+    stages = [*(Stage(rows=rows, length=40, steps=count) for count in steps), Stage(rows=rows, length=40)]
+    taken: Counter[int] = Counter()
+    for laid in made(sizes, *stages, whole=True).stages:
+        end = laid.row_offsets[min(laid.steps * rows, laid.count)]
+        taken.update(laid.document[:end].tolist())
+    assert set(taken) == {place for place, size in enumerate(sizes) if size}
+    assert max(taken.values()) - min(taken.values()) <= 1
