@@ -114,7 +114,7 @@ def prepare_lake(evidence: str, scores: str, tasks: str, folder: str) -> float:
 
 def from_snapshot(folder: str, out: str) -> float:
     """From the name of a snapshot to the first batch, by shards that are in `out` or are built there."""
-    build, spec = importlib.import_module("trainers.build"), importlib.import_module("trainers.spec")
+    build, reading = importlib.import_module("trainers.build"), importlib.import_module("trainers.reading")
     tokenizer = _tokenizer(folder)
     said = {
         "method": "sft",
@@ -124,7 +124,7 @@ def from_snapshot(folder: str, out: str) -> float:
         "stages": [{"rows": ROWS, "length": LENGTH}],
         "optimizer": {"learning_rate": 1e-4},
     }
-    asked = spec.parse(said, "first batch", Path(folder))
+    asked = reading.parse(said, "first batch", Path(folder))
     began = time.perf_counter()
     found = build.for_run(asked, tokenizer)["train"]
     _first(found)

@@ -24,8 +24,9 @@ from benchmarks.gpu import MODELS, OURS, TRL_APART, Measured, Order, floating_po
 from trainers import batches, causal
 from trainers.adapters import adapt
 from trainers.loop import Job, arguments, load
+from trainers.reading import parse
 from trainers.run import prepare
-from trainers.spec import RunSpec, parse
+from trainers.spec import RunSpec
 
 __all__ = ["Clock", "main", "run"]
 

@@ -12,7 +12,7 @@ from cli.options import Form, LakeUri
 from cli.output import Format, Meter, Row, counted, say, show
 from cli.train import placed, room
 from lake import LakeError
-from trainers import spec
+from trainers import reading
 
 
 def register(parent: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def audit(
 
     Example: lake audit --config sft.toml
     """
-    said = placed(spec.read(config), lake, None)
+    said = placed(reading.read(config), lake, None)
     with Meter("looking", "checks") as meter:
         found = room("audit").audit(said, meter)
     if form is Format.json:

@@ -15,7 +15,7 @@ from cli.options import DEFAULT_LAKE as HERE
 from cli.options import Form, LakeUri
 from cli.output import Format, Meter, counted, say, show
 from lake.errors import LakeError, UsageError
-from trainers import spec
+from trainers import reading
 from trainers.shards import Shards, opened
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def build(
 
     Example: lake shards build sft.toml
     """
-    said = spec.read(config)
+    said = reading.read(config)
     if said.data.lake is None:
         uri = lake if "://" in lake else os.path.abspath(lake)
         said = msgspec.structs.replace(said, data=msgspec.structs.replace(said.data, lake=uri))

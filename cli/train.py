@@ -18,7 +18,7 @@ from cli.options import LakeUri
 from cli.output import Meter, counted, say
 from lake import Lake
 from lake.errors import LakeError, UsageError
-from trainers import curves, receipts, spec, starting
+from trainers import curves, reading, receipts, starting
 from trainers.record import NAME, Run, read
 from trainers.spec import METHODS, RunSpec
 
@@ -78,7 +78,7 @@ def train(
         raise UsageError(
             "which settings?", f"lake train {method} --init > {method}.toml writes some; then say --config"
         )
-    said = placed(spec.read(config, method), lake, out)
+    said = placed(reading.read(config, method), lake, out)
     run = room("run")
     with Meter("building shards", "rows") as meter:
         job = run.prepare(said, resume=resume, progress=meter)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from lake.errors import LakeError
-from trainers import spec
+from trainers import reading
 from trainers.run import prepare, train
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     said = parser.parse_args()
     try:
-        job = prepare(spec.read(said.settings), resume=said.resume)
+        job = prepare(reading.read(said.settings), resume=said.resume)
         done = train(job, resume=said.resume)
     except KeyboardInterrupt:
         print("error: interrupted", "hint: --resume goes on from the newest checkpoint", sep="\n", file=sys.stderr)

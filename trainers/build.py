@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
@@ -26,11 +26,10 @@ from trainers.encoding import Marked
 from trainers.rendering import FIELDS, KINDS, Kind, Renderer
 from trainers.shards import TRAIN, VALIDATION, Shards, ShardWriter, key_of, opened, writing
 from trainers.sources import Source, of_export, of_snapshot, policy_in
-from trainers.spec import Data, RunSpec
+from trainers.spec import Overlong, RunSpec
 from trainers.templates import template_in
 from views.policy import Policy
 
-Overlong = Literal["error", "drop", "truncate"]
 Progress = Callable[[int, int | None], None]
 
 # What a shard's key says of this room: another number where the same rows become other tokens.
@@ -77,7 +76,6 @@ def for_run(
     data, kind = spec.data, KINDS[spec.method]
     source: Source
     if data.export is not None:
-        _refuse_chosen_again(data)
         source = of_export(Path(data.export), kind)
     else:
         lake = Lake.open(data.lake or os.environ.get("LAKE_URI") or HERE)
@@ -92,13 +90,6 @@ def for_run(
     template = None if data.template is None else template_in(Path(data.template))
     renderer = Renderer(tokenizer, kind, chat=source.chat, template=template, date=source.date)
     return built(source, renderer, Limits(spec.longest, data.overlong), Path(data.shards), progress)
-
-
-def _refuse_chosen_again(data: Data) -> None:
-    """Raises UsageError where settings would choose rows of which an export was made already."""
-    for name in ("dataset", "policy", "val", "split_seed", "replay"):
-        if getattr(data, name) != getattr(Data(), name):
-            raise UsageError(f"data.{name}: the rows of an export were chosen when it was made", "leave it out")
 
 
 def built(

@@ -33,7 +33,12 @@ class _Place(NamedTuple):
 # Owners are names in modules, settings are keys of the file, a table standing for all that is in it.
 BOUNDARIES: Mapping[str, _Place] = {
     "ingestion and validation": _Place(
-        ("exporters.export.parts", "trainers.sources.of_snapshot", "trainers.sources.of_export", "trainers.spec.parse"),
+        (
+            "trainers.reading.parse",
+            "trainers.sources.of_snapshot",
+            "trainers.sources.of_export",
+            "exporters.export.parts",
+        ),
         (
             "data.lake",
             "data.snapshot",

@@ -22,6 +22,7 @@ from exporters.reading import rows as json_rows
 from lake import Lake, Snapshot
 from lake.errors import Damaged, UsageError
 from trainers.rendering import Kind
+from trainers.spec import RECENT
 from views.connect import digest, dumps
 from views.policy import Policy
 
@@ -43,7 +44,6 @@ DATASETS: Mapping[Kind, Mapping[str, str]] = {
 _CHATS = frozenset({"conversational", "free-form"})
 _TEXTS = frozenset({"text", "plain", "prompt-completion"})
 _CHUNK_ROWS = 256
-_RECENT = frozenset({"latest", "newest", "now", "head", "current"})
 
 
 class Rows(NamedTuple):
@@ -140,7 +140,7 @@ def of_snapshot(
 
     Of the options those count that rows depend on: the policy, `val`, `seed`, `replay`, `views`, and a `shape`.
     """
-    if ref is None or ref.lower() in _RECENT:
+    if ref is None or ref.lower() in RECENT:
         raise UsageError(
             "which snapshot? the newest is another one tomorrow",
             "name one: lake snapshot create --name NAME, and data.snapshot",

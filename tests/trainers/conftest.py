@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers import shards, spec
+from trainers import reading, shards, spec
 
 Settings = Callable[..., spec.RunSpec]
 
@@ -59,6 +59,6 @@ def settings(ground: Path, tmp_path: Path) -> Settings:
             "optimizer": {"learning_rate": 0.01},
             **changes,
         }
-        return spec.parse(said, "run.toml", tmp_path)
+        return reading.parse(said, "run.toml", tmp_path)
 
     return made

@@ -25,7 +25,7 @@ from views.policy import Policy, Replay
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-from trainers import spec  # noqa: E402
+from trainers import reading  # noqa: E402
 from trainers.build import Limits, built, for_run, key  # noqa: E402
 from trainers.rendering import KINDS, Renderer, refuse_unfit  # noqa: E402
 from trainers.shards import Shards, key_of, opened  # noqa: E402
@@ -418,7 +418,7 @@ length = 64
 learning_rate = 1e-3
 """
     )
-    said = spec.read(tmp_path / "run.toml")
+    said = reading.read(tmp_path / "run.toml")
     found = for_run(said, tokenizer)
     assert found["train"].folder.is_relative_to(tmp_path / "shards")
     told = found["train"].description.made_from
@@ -429,9 +429,6 @@ learning_rate = 1e-3
     older = lake.put_object(dumps(dict(sources()) | {"sft": sources()["sft"] + "\n"}))
     assert for_run(said, tokenizer, views=older)["train"].description.made_from["views"] == older != told["views"]
     exported = msgspec.structs.replace(said.data, export=str(tmp_path / "nowhere"), snapshot=None)
-    with pytest.raises(UsageError, match=r"data\.policy: the rows of an export were chosen"):
-        for_run(msgspec.structs.replace(said, data=exported), tokenizer)
-    exported = msgspec.structs.replace(exported, policy=None, val=0.0)
     with pytest.raises(LakeError, match="nowhere"):
         for_run(msgspec.structs.replace(said, data=exported), tokenizer)
     assert isinstance(found["validation"], Shards)

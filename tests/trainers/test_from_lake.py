@@ -15,7 +15,7 @@ from ingest.readers.gsm8k import task_id  # noqa: E402
 from ingest.run import Options, ingest  # noqa: E402
 from lake import Lake  # noqa: E402
 from lake.compact import compact  # noqa: E402
-from trainers import curves, receipts, run, spec, toy  # noqa: E402
+from trainers import curves, reading, receipts, run, spec, toy  # noqa: E402
 
 # transformers 5.23 renames it, and TRL and PEFT call it by the old name.
 pytestmark = pytest.mark.filterwarnings(
@@ -91,7 +91,7 @@ def settings(lake: Lake, tmp_path: Path) -> Settings:
             said["data"]["longest"] = 256
         for key, value in changes.items():
             said[key] = {**said.get(key, {}), **value} if isinstance(value, dict) else value
-        return spec.parse(said, "run.toml", tmp_path)
+        return reading.parse(said, "run.toml", tmp_path)
 
     return made
 

@@ -27,7 +27,7 @@ from trl.trainer.utils import RepeatSampler  # noqa: E402
 from ingest.run import Options as IngestOptions  # noqa: E402
 from ingest.run import ingest  # noqa: E402
 from lake.errors import LakeError, UsageError  # noqa: E402
-from trainers import answers, grpo, receipts, run, spec  # noqa: E402
+from trainers import answers, grpo, reading, receipts, run, spec  # noqa: E402
 from trainers.loop import Job, load_tokenizer  # noqa: E402
 from trainers.prompts import PROMPT  # noqa: E402
 from trainers.rewards import TASK, RewardByTests  # noqa: E402
@@ -77,7 +77,7 @@ def settings(folder, out, *, steps=STEPS, parts=2, every=2, tokens=1, data='buil
     path.write_text(
         SETTINGS.format(out=out, steps=steps, parts=parts, every=every, tokens=tokens, data=data, more=more)
     )
-    return spec.read(path)
+    return reading.read(path)
 
 
 def write_shards(folder, tasks=TASKS, **others):

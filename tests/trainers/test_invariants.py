@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 PAD = 0
 
 # What a machine that trains has, and what decides a batch: numpy, pyarrow and msgspec alone.
-NUMPY_ALONE = ["batches", "curves", "ledger", "order", "plan", "plot", "record", "shards", "spec", "starting"]
+NUMPY_ALONE = ["batches", "curves", "ledger", "order", "plan", "plot", "reading", "record", "shards", "spec"]
+NUMPY_ALONE += ["starting"]
 DECIDES = ["batches", "order", "plan", "shards"]
 ENGINES = ["deltalake", "duckdb", "obstore", "typer"]
 LEARNING = ["accelerate", "datasets", "peft", "torch", "transformers", "trl"]

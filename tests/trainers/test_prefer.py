@@ -24,7 +24,7 @@ from safetensors.torch import load_file  # noqa: E402
 from ingest.run import Options, ingest  # noqa: E402
 from lake import Lake  # noqa: E402
 from lake.errors import LakeError, UsageError  # noqa: E402
-from trainers import answers, prefer, run, spec  # noqa: E402
+from trainers import answers, prefer, reading, run  # noqa: E402
 from trainers.shards import Shards, writing  # noqa: E402
 
 torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def settings(
     path.write_text(
         SETTINGS.format(method=method, out=out, steps=steps, parts=parts, data=data, model=model, more=more)
     )
-    return spec.read(path)
+    return reading.read(path)
 
 
 def toy(folder, **config):

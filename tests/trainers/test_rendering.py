@@ -16,7 +16,7 @@ from tests.exporters.small_tokenizer import train
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-from trainers import spec  # noqa: E402
+from trainers import reading  # noqa: E402
 from trainers.encoding import Encoder, Piece  # noqa: E402
 from trainers.rendering import Renderer, Unrenderable  # noqa: E402
 
@@ -95,7 +95,7 @@ def test_the_template_of_the_page_is_one(chatml):
     assert made[0].tokens.tolist() == made[1].tokens.tolist()
     assert made[0].trained.tolist() == made[1].trained.tolist()
     settings = next(block for block in re.findall(r"```toml\n(.*?)\n```", page, re.DOTALL) if "method" in block)
-    assert spec.parse(tomllib.loads(settings), "the page", Path("/")).data.snapshot == "march"
+    assert reading.parse(tomllib.loads(settings), "the page", Path("/")).data.snapshot == "march"
 
 
 def test_tokens_are_those_of_transformers_where_none_straddles(chatml):

@@ -17,7 +17,7 @@ from ingest import sandbox
 from ingest.scorers import rust
 from ingest.scorers.report import ENDINGS, Trial
 from lake.errors import LakeError, UsageError
-from trainers import spec
+from trainers import reading
 from trainers.rewards import TASK, RewardByTests, cores
 from trainers.spec import Grpo, Rewards
 
@@ -221,7 +221,7 @@ def test_the_manual_says_what_there_is():
     """Its settings are settings, with the rewards as they come, and it tells of each ending."""
     page = (Path(__file__).parents[2] / "docs" / "grpo.md").read_text("utf-8")
     [example] = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    said = spec.parse(tomllib.loads(example), "docs/grpo.md", Path())
+    said = reading.parse(tomllib.loads(example), "docs/grpo.md", Path())
     assert said.grpo.rewards == Rewards()
     assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == ENDINGS
 

@@ -16,7 +16,7 @@ import msgspec  # noqa: E402
 import numpy as np  # noqa: E402
 
 from lake.errors import LakeError, UsageError  # noqa: E402
-from trainers import again, curves, record, run, spec  # noqa: E402
+from trainers import again, curves, reading, record, run, spec  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 Settings = Callable[..., spec.RunSpec]
@@ -133,7 +133,7 @@ parts = 2
     made = record.read(tmp_path / "both")
     assert (made.state, made.sessions[0].world) == ("finished", 2)
     assert made.sessions[0].launch.get("FSDP_VERSION") == (None if shared_out == "rows" else "2")
-    alone = spec.parse({**tomllib.loads(text), "out": "alone"}, "run.toml", tmp_path)
+    alone = reading.parse({**tomllib.loads(text), "out": "alone"}, "run.toml", tmp_path)
     trained(alone)
     both = [point.loss for point in curves.read(tmp_path / "both")]
     assert np.allclose(losses(alone), both, atol=1e-5)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lake.errors import UsageError
-from trainers import spec, starting
+from trainers import reading, spec, starting
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -29,14 +29,14 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 def parse(**changes: Any) -> spec.RunSpec:
     """Those settings, read."""
-    return spec.parse(settings(**changes), "run.toml", Path("/somewhere"))
+    return reading.parse(settings(**changes), "run.toml", Path("/somewhere"))
 
 
 @pytest.mark.parametrize("method", spec.METHODS)
 def test_the_file_to_begin_with_is_a_run_of_its_method(method: Any) -> None:
     """What `--init` prints is read as it is, and with every line that is commented out made one that holds."""
     text = starting.text(method)
-    assert spec.parse(tomllib.loads(text), "run.toml", Path("/somewhere")).method == method
+    assert reading.parse(tomllib.loads(text), "run.toml", Path("/somewhere")).method == method
     for key in ("snapshot", "learning_rate", "rows"):
         assert f"\n{key} = " in text
 
@@ -44,7 +44,7 @@ def test_the_file_to_begin_with_is_a_run_of_its_method(method: Any) -> None:
 @pytest.mark.parametrize("method", spec.METHODS)
 def test_every_example_is_a_run(method: str) -> None:
     """There is an example of each method, and its settings hold."""
-    assert spec.read(EXAMPLES / f"{method}.toml", method).method == method
+    assert reading.read(EXAMPLES / f"{method}.toml", method).method == method
 
 
 def test_what_a_file_to_begin_with_says_holds_without_it() -> None:
@@ -53,7 +53,7 @@ def test_what_a_file_to_begin_with_says_holds_without_it() -> None:
     shown = [line.removeprefix("# ") for line in text.splitlines()[1:]]
     whole = tomllib.loads("\n".join(line for line in shown if "…" not in line))
     del whole["lora"]  # without the table whole weights are trained
-    assert spec.parse(whole, "x", Path("/a")) == spec.parse(tomllib.loads(text), "x", Path("/a"))
+    assert reading.parse(whole, "x", Path("/a")) == reading.parse(tomllib.loads(text), "x", Path("/a"))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,7 @@ def test_what_a_file_to_begin_with_says_holds_without_it() -> None:
         ({"stages": [{"rows": 4, "length": 8, "steps": 3, "epochs": 2}]}, "steps and epochs", "keep one"),
         ({"stages": [{"rows": 4, "length": 8}, {"rows": 4, "length": 16}]}, "more tokens in one", "the same"),
         ({"data": {"snapshot": "latest"}}, "'latest' would be another one tomorrow", "snapshot create"),
+        ({"data": {"snapshot": "Current"}}, "'Current' would be another one tomorrow", "snapshot create"),
         ({"data": {"export": "e"}}, "exactly one of snapshot, export and built", "lake snapshot list"),
         ({"data": {"snapshot": None, "built": "b", "val": 0.1}}, "data.val: what is to be trained on", "leave it out"),
         ({"data": {"snapshot": None, "export": "e", "dataset": "sft"}}, "data.dataset: what is to be", "leave it out"),
@@ -110,17 +111,17 @@ def test_what_is_wrong_is_named_with_what_to_do(changes: dict[str, Any], where: 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     """No file, no text, no TOML, and another method than was asked for are each named."""
     with pytest.raises(UsageError, match="No such file"):
-        spec.read(tmp_path / "none.toml")
+        reading.read(tmp_path / "none.toml")
     file = tmp_path / "run.toml"
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="UTF-8"):
-        spec.read(file)
+        reading.read(file)
     file.write_text("method = \n")
     with pytest.raises(UsageError, match="line 1"):
-        spec.read(file)
+        reading.read(file)
     file.write_text((EXAMPLES / "sft.toml").read_text())
     with pytest.raises(UsageError, match="it is for 'sft', and 'dpo' was asked for"):
-        spec.read(file, "dpo")
+        reading.read(file, "dpo")
 
 
 def test_paths_begin_at_the_file_that_says_them() -> None:
@@ -136,6 +137,6 @@ def test_the_digest_is_of_what_is_said_and_not_of_its_order() -> None:
     """Settings in another order have the same digest, and any other value has another."""
     said = settings()
     backwards = dict(reversed(said.items()))
-    one, other = (spec.parse(each, "x", Path("/a")) for each in (said, backwards))
+    one, other = (reading.parse(each, "x", Path("/a")) for each in (said, backwards))
     assert one.digest == other.digest
     assert parse(seed=1).digest != parse().digest
