@@ -226,7 +226,8 @@ def arguments(job: Job, **others: Any) -> dict[str, Any]:
         "use_cpu": not torch.cuda.is_available(),
         "save_strategy": "steps",
         "save_steps": min(checkpoints.every or steps, steps),
-        "save_total_limit": checkpoints.keep,
+        # The old ones are taken away once a new one is whole (`recorder`), which transformers does before.
+        "save_total_limit": None,
         "logging_strategy": "steps",
         "logging_steps": spec.report.every,
         "logging_first_step": True,

@@ -46,7 +46,7 @@ def attach(trainer: transformers.Trainer, job: Job, record: Record) -> "Reporter
     known = set(job.shards.fields) != {"prompt"}
     waited = (lambda: float(trainer.waited)) if known and hasattr(trainer, "waited") else None
     counted = (lambda step: ledger.tokens_at(job.plan, job.shards, step)) if known else None
-    reporter = Reporter(record, counted, waited)
+    reporter = Reporter(record, counted, waited, job.spec.checkpoints.keep)
     for shown in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(shown)
     trainer.add_callback(reporter)
@@ -57,6 +57,7 @@ class Reporter(TrainerCallback):
     """Reports a run. `counted` gives the tokens of a step and those trained on, `waited` the seconds waited so far.
 
     Without `counted`, tokens are what the trainer itself has counted; without `waited` nothing is said of waiting.
+    `keep` is how many checkpoints stay, None for all.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Reporter(TrainerCallback):
         record: Record,
         counted: Callable[[int], tuple[int, int]] | None,
         waited: Callable[[], float] | None = None,
+        keep: int | None = None,
     ) -> None:
         self.last: Point | None = None
         self._record = record
         self._counted = counted
         self._waited = waited
+        self._keep = keep
         self._curve = Curve(record.out)
         self._line = _Line(record.run.method, record.run.plan.steps)
         self._tokens = self._trained = 0
@@ -136,9 +139,14 @@ class Reporter(TrainerCallback):
         self._pause()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the checkpoint into the record once every process has saved its part, and leave its time out."""
+        """Write the checkpoint into the record once every process has saved its part, and leave its time out.
+
+        Only then are older ones taken away.
+        """
         PartialState().wait_for_everyone()
         self._record.checkpoint(state.global_step, Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if self._keep is not None:
+            self._record.keep(self._keep)
         self._pause()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

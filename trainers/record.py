@@ -181,6 +181,12 @@ def trained(folder: str | Path) -> Trained | None:
         raise Damaged(f"{path}: {error}", "copy the checkpoint again") from None
 
 
+def checkpoints(folder: str | Path) -> dict[int, Path]:
+    """The folders of checkpoints in a run's, by their step, in order; whole are those that `trained` knows."""
+    found = {path.name.partition("-")[2]: path for path in Path(folder).glob("checkpoint-*")}
+    return dict(sorted((int(step), path) for step, path in found.items() if step.isdecimal()))
+
+
 def encode(run: Run) -> bytes:
     """A record as it is written: JSON with sorted keys, two spaces deep, one final line feed."""
     return msgspec.json.format(msgspec.json.encode(run, order="sorted"), indent=2) + b"\n"
@@ -228,18 +234,21 @@ def write_whole(path: Path, data: bytes) -> None:
     """Put bytes under a name at once and durably: whoever reads it sees what was there before, or all of these."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        scratch.write_bytes(data)
+        settle(scratch)
         os.replace(scratch, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        settle(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def settle(path: Path) -> None:
+    """See to it that a file, or the names in a folder, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def now() -> datetime:

@@ -5,6 +5,7 @@ Not here: what a record says (`record`).
 
 import hashlib
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,12 +30,14 @@ from trainers.record import (
     State,
     Trained,
     Used,
+    checkpoints,
     digest_of,
     encode,
     files_of,
     new_id,
     now,
     read,
+    settle,
     trained,
     write_whole,
 )
@@ -164,7 +167,7 @@ class Record:
         if record._reader is not None:
             # A run that was killed may not have come to read what it had saved.
             known = {one.folder for one in made.checkpoints}
-            for folder in sorted(out.glob("checkpoint-*")):
+            for folder in checkpoints(out).values():
                 mark = trained(folder)
                 if mark is not None and mark.run == before.run and mark.step <= step and folder.name not in known:
                     record._read.append(record._reader.submit(_checkpoint, out, mark.step, folder))
@@ -192,9 +195,27 @@ class Record:
             return
         folder = Path(folder)
         said = Trained(self.run.run, step, self.run.plan.digest)
+        for path in folder.rglob("*"):
+            settle(path)  # or a machine that goes down could leave the mark, and not what it marks
         write_whole(folder / TRAINED, msgspec.json.encode(said) + b"\n")
         self._change(steps=max(step, self.run.steps), checkpoints=self._saved())
         self._read.append(self._reader.submit(_checkpoint, self.out, step, folder))
+
+    def keep(self, count: int) -> None:
+        """Take away all but the newest `count` whole checkpoints. What is in the record of the others stays there.
+
+        One that is being taken away is not whole from the first moment on, so that no run goes on from half of one.
+        """
+        if self._reader is None:
+            return
+        found = checkpoints(self.out)
+        whole = [step for step, folder in found.items() if trained(folder) is not None]
+        gone = [folder for step, folder in found.items() if step not in whole[-count:]]
+        # All but the newest have been read: `checkpoint` waits for that.
+        for folder in gone:
+            (folder / TRAINED).unlink(missing_ok=True)
+        for folder in gone:
+            shutil.rmtree(folder)
 
     def finish(
         self,

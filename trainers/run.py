@@ -204,9 +204,8 @@ def _device() -> str:
 
 def _newest(out: Path) -> Path | None:
     """The newest checkpoint that says of itself what it was trained on, which is written last."""
-    found = [path for path in out.glob("checkpoint-*") if path.name.partition("-")[2].isdecimal()]
-    whole = [path for path in found if record.trained(path) is not None]
-    return max(whole, key=lambda path: int(path.name.partition("-")[2]), default=None)
+    whole = [path for path in record.checkpoints(out).values() if record.trained(path) is not None]
+    return whole[-1] if whole else None
 
 
 def _resolved(said: Model) -> Model:
