@@ -3,18 +3,16 @@
 Only when shards are built is anything imported that needs torch.
 """
 
-import importlib
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from cli.options import DEFAULT_LAKE as HERE
 from cli.options import Form, LakeUri
 from cli.output import Format, Meter, counted, say, show
-from lake.errors import LakeError, UsageError
+from cli.train import placed, room
+from lake.errors import UsageError
 from trainers import reading
 from trainers.shards import Shards, opened
 
@@ -41,23 +39,12 @@ def build(
 
     Example: lake shards build sft.toml
     """
-    said = reading.read(config)
-    if said.data.lake is None:
-        uri = lake if "://" in lake else os.path.abspath(lake)
-        said = msgspec.structs.replace(said, data=msgspec.structs.replace(said.data, lake=uri))
+    said = placed(reading.read(config), lake, None)
     if said.data.built is not None:
         raise UsageError(f"{config}: data.built names shards that are there", "lake shards show looks at them")
-    try:
-        room, loop = (importlib.import_module(f"trainers.{name}") for name in ("build", "loop"))
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in {"trainers", "lake", "exporters"}:
-            raise
-        raise LakeError(
-            f"building shards needs {error.name}, which is not installed",
-            "pip install torch, then 'evidence-lake[train]'",
-        ) from None
+    load_tokenizer, for_run = room("loop").load_tokenizer, room("build").for_run
     with Meter("building shards", "rows") as meter:
-        found = room.for_run(said, loop.load_tokenizer(said.model), meter)
+        found = for_run(said, load_tokenizer(said.model), meter)
     _tell(found, form)
 
 

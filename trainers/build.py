@@ -23,10 +23,10 @@ from exporters.plan import Options
 from lake import Lake
 from lake.errors import LakeError, UsageError
 from trainers.encoding import Marked
-from trainers.rendering import FIELDS, KINDS, Kind, Renderer
+from trainers.rendering import Renderer
 from trainers.shards import TRAIN, VALIDATION, Shards, ShardWriter, key_of, opened, writing
 from trainers.sources import Source, of_export, of_snapshot, policy_in
-from trainers.spec import Overlong, RunSpec
+from trainers.spec import FIELDS, KINDS, Kind, Overlong, RunSpec
 from trainers.templates import template_in
 from views.policy import Policy
 

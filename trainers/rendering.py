@@ -15,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise, takewhile
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 import msgspec
@@ -26,29 +26,9 @@ from lake.errors import LakeError, UsageError
 from trainers import templates
 from trainers.encoding import Encoder, Marked, Piece
 from trainers.shards import Shards
+from trainers.spec import FIELDS, KINDS, Kind
 
-Kind = Literal["text", "pair", "answer", "prompt"]
 Row = Mapping[str, Any]
-
-# The fields of each kind of row. A text is a conversation, a document, or a prompt and its completion in one.
-FIELDS: Mapping[Kind, tuple[str, ...]] = {
-    "text": ("text",),
-    "pair": ("prompt", "chosen", "rejected"),
-    "answer": ("prompt", "completion"),
-    "prompt": ("prompt",),
-}
-
-# What kind of row a method learns from.
-KINDS: Mapping[str, Kind] = {
-    "pretrain": "text",
-    "sft": "text",
-    "lora": "text",
-    "dpo": "pair",
-    "ipo": "pair",
-    "reward": "pair",
-    "kto": "answer",
-    "grpo": "prompt",
-}
 
 # Two characters of no meaning stand around what is text, though it spells a special token out.
 _PRIVATE = range(0xE000, 0xF900)

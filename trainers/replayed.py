@@ -8,13 +8,10 @@ This room needs a lake. Not here: what a section is, and when it is another sigh
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 
-from exporters.datasets import dataset_named
-from exporters.export import parts
-from exporters.plan import Options, Plan, rules
+from exporters.plan import Options
 from ingest.replay import add, exports
 from lake import Lake
 from lake.errors import UsageError
@@ -22,6 +19,8 @@ from trainers import ledger
 from trainers.receipts import Kept, record_of
 from trainers.record import Run
 from trainers.shards import TRAIN
+from trainers.sources import of_snapshot
+from trainers.spec import KINDS
 from views.policy import Policy
 
 Progress = Callable[[int, int | None], object]
@@ -50,27 +49,12 @@ def replay(lake: Lake, kept: Kept, *, dry_run: bool = False, progress: Progress 
 def _rows(lake: Lake, run: Run, seen: frozenset[str]) -> Iterator[exports.Given]:
     """The rows of these ids, in the order of the dataset."""
     made_from = run.shards[TRAIN].made_from
-    assert run.dataset is not None
-    named = dataset_named(run.dataset)
     options = Options(
         policy=msgspec.convert(made_from["policy"], Policy),
-        views=made_from["views"],
-        val=made_from["val"],
-        seed=made_from["seed"],
-        replay=made_from["replay"],
-        format="parquet",
+        **{name: made_from[name] for name in ("views", "val", "seed", "replay", "shape")},
     )
-    plan = Plan(named, named.shape_named(made_from["shape"]), options, rules(lake, options))
-    line = 0
-    for split, batch, json in parts(lake.snapshot(run.snapshot), plan):
-        for row in batch.to_pylist() if split == TRAIN else ():
-            if row["id"] in seen:
-                line += 1
-                yield exports.from_values(run.run, line, _decoded(row, json))
-
-
-def _decoded(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        name: msgspec.json.decode(value) if name in names and isinstance(value, str) else value
-        for name, value in row.items()
-    }
+    assert run.dataset is not None
+    source = of_snapshot(lake, run.snapshot, run.dataset, KINDS[run.method], options)
+    taken = (row for split, rows in source.read() if split == TRAIN for row in rows if row["id"] in seen)
+    for line, row in enumerate(taken, 1):
+        yield exports.from_values(run.run, line, row)

@@ -21,8 +21,7 @@ from exporters.reading import COLUMNAR, Unreadable, batches, data_files, objects
 from exporters.reading import rows as json_rows
 from lake import Lake, Snapshot
 from lake.errors import Damaged, UsageError
-from trainers.rendering import Kind
-from trainers.spec import RECENT
+from trainers.spec import RECENT, Kind
 from views.connect import digest, dumps
 from views.policy import Policy
 

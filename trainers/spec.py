@@ -29,6 +29,27 @@ DATASETS: Mapping[str, str] = {
     "grpo": "grpo",
 }
 
+Kind = Literal["text", "pair", "answer", "prompt"]
+
+# What kind of row a method learns from.
+KINDS: Mapping[str, Kind] = {
+    "pretrain": "text",
+    "sft": "text",
+    "lora": "text",
+    "dpo": "pair",
+    "ipo": "pair",
+    "reward": "pair",
+    "kto": "answer",
+    "grpo": "prompt",
+}
+# The fields of each kind of row. A text is a conversation, a document, or a prompt and its completion in one.
+FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    "text": ("text",),
+    "pair": ("prompt", "chosen", "rejected"),
+    "answer": ("prompt", "completion"),
+    "prompt": ("prompt",),
+}
+
 # What somebody may call a snapshot who wants the newest.
 RECENT = frozenset({"latest", "newest", "now", "head", "current"})
 
