@@ -1,6 +1,7 @@
 """Opening the relations over a snapshot."""
 
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_other_rules_replace_the_installed_ones(tmp_path):
     assert con.execute("from a").fetchall() == [(2,)]
     with pytest.raises(duckdb.CatalogException):
         con.execute("from sft")
+
+
+def test_opening_takes_no_longer_for_what_relations_stand_on(tmp_path):
+    """A relation is worked out once where it is opened, not again for each that reads it."""
+    sql = {f"v{i + 1}": f"select a.x from v{i} as a join v{i} as b using (x)" for i in range(20)}
+    before = time.process_time()
+    connect(world.make(tmp_path), sql={**sql, "v0": "select 1 as x"}).close()
+    assert time.process_time() - before < 5
+
+
+def test_columns_keep_their_names_and_types(tmp_path):
+    """Whatever a column is called and whatever it holds, its relation has it as SQL gives it."""
+    text = """select null as n, 1 as "a "" b", [{'c d': now()}] as list"""
+    con = connect(world.make(tmp_path), sql={"a": text, "b": "from a"})
+    wanted = con.execute(f"describe {text}").fetchall()
+    assert con.execute("describe a").fetchall() == con.execute("describe b").fetchall() == wanted
+    assert con.execute('select n, "a "" b" from b').fetchall() == [(None, 1)]
 
 
 def test_only_what_a_query_needs_is_opened(tmp_path):
