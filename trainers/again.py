@@ -1,12 +1,13 @@
 """A run once more, from its record, and whether it gives the same.
 
-What decides it is compared in the order in which it is decided: the rows and their order, the loss at each step, and
-the weights. Where the same libraries run on the same kind of device, all three are the same to the last bit.
+What decides it is compared in the order in which it is decided: the rows and their order, the files that it begins
+from, the loss at each step, and the weights. Where the first three are the same, and the same libraries run on the same
+kind of device, the others are the same to the last bit.
 
 Not here: training (`run`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +48,27 @@ def repeat(recorded: Path, out: Path | None = None) -> Compared:
         raise Damaged(f"{folder / record.NAME}: configuration: {error}", "was it written by another version?") from None
     again = out or folder.with_name(f"{folder.name}-again")
     job = prepare(msgspec.structs.replace(said, out=str(again.absolute())), views=before.views)
-    same = {"order of rows": job.plan.digest == before.plan.digest}
     after = train(job)
+    same = {
+        "rows": _rows(after) == _rows(before),
+        "order of rows": after.plan.digest == before.plan.digest,
+        "files that it begins from": not list(_changed(before, after)),
+    }
     same["loss at each step"] = _losses(folder) == _losses(again)
     same["weights"] = _weights(before) == _weights(after)
     was, now = before.sessions[-1].versions, after.sessions[-1].versions
     others = {name: (was.get(name), now.get(name)) for name in sorted(was.keys() | now.keys())}
     return Compared(again, same, {name: pair for name, pair in others.items() if pair[0] != pair[1]})
+
+
+def _rows(run: Run) -> dict[str, str]:
+    return {split: used.key for split, used in run.shards.items()}
+
+
+def _changed(before: Run, after: Run) -> Iterator[str]:
+    for was, now in ((before.model, after.model), (before.tokenizer, after.tokenizer)):
+        if was is not None and now is not None:
+            yield from was.changed(now)
 
 
 def _losses(folder: Path) -> list[tuple[int, float | None]]:

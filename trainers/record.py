@@ -31,6 +31,9 @@ NAME = "run.json"
 TRAINED = "trained.json"
 FORMAT = 1
 
+# What a model or a tokenizer is loaded from; what else a folder holds decides nothing.
+_LOADED = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")
+
 State = Literal["started", "finished", "stopped", "failed"]
 
 
@@ -75,10 +78,15 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A folder of files that the run began from, each with its size and sha256."""
+    """What stands at a path that the run began from, a folder or one file, each file with its size and sha256."""
 
     path: str
     files: dict[str, Stored]
+
+    def changed(self, now: "Files") -> list[str]:
+        """Which of the files that are loaded from there are others now, are gone, or are new."""
+        names = sorted(self.files.keys() | now.files.keys())
+        return [name for name in names if name.endswith(_LOADED) and self.files.get(name) != now.files.get(name)]
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -213,21 +221,23 @@ def digest_of(said: Mapping[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(dict(said), order="sorted")).hexdigest()
 
 
-def folder_files(path: str | Path, folder: str | Path) -> Files:
-    """What stands in a folder that is loaded from, which was configured as `path`; hash first, then load."""
-    return Files(path=str(path), files=files_of(folder))
+def files_at(path: str | Path) -> Files:
+    """What a run is about to be loaded from: a folder, or one file."""
+    path = Path(path)
+    return Files(path=str(path), files={path.name: _stored(path)} if path.is_file() else files_of(path))
 
 
 def files_of(folder: str | Path) -> dict[str, Stored]:
     """Each file of a folder by its path in it, in name order, with its size and sha256."""
     folder = Path(folder)
-    found: dict[str, Stored] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as data:
-                digest = hashlib.file_digest(data, "sha256").hexdigest()
-                found[path.relative_to(folder).as_posix()] = Stored(data.tell(), digest)
-    return found
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _stored(path) for path in paths}
+
+
+def _stored(path: Path) -> Stored:
+    with path.open("rb") as data:
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+        return Stored(data.tell(), digest)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -127,11 +127,17 @@ class Record:
         shards: Mapping[str, Shards],
         plan: Plan,
         step: int,
+        model: Files | None = None,
+        tokenizer: Files | None = None,
         device: str = "cpu",
         world: int = 1,
         rank: int = 0,
     ) -> "Record":
-        """Go on with a run from the state at `step`. Raises UsageError if another plan or method is configured now."""
+        """Go on with a run from the state at `step`.
+
+        Raises UsageError where it would not be the same run: with another method, plan or setting, other shards, or
+        other files of the model or the tokenizer than it began with.
+        """
         out = Path(out)
         before = read(out)
         said = _configuration(spec)
@@ -153,6 +159,12 @@ class Record:
                 f"{out}: it began with another {', '.join(other[:3])}",
                 "resume with the settings that the run began with: its checkpoint holds them; or begin another run",
             )
+        for was_there, is_there in ((before.model, model), (before.tokenizer, tokenizer)):
+            if was_there is not None and is_there is not None and (others := was_there.changed(is_there)):
+                raise UsageError(
+                    f"{is_there.path}: not as it was when the run began: {', '.join(others[:3])}",
+                    f"put back what {out / NAME} names by its sha256, or begin another run",
+                )
         made = msgspec.structs.replace(
             before,
             state="started",

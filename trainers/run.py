@@ -158,30 +158,22 @@ def _memory_told() -> Iterator[None]:
 
 
 def _record(job: Job, trainer: transformers.Trainer, before: Path | None) -> Record:
-    spec, rank, world = job.spec, job.rank, job.processes
-    device = _device()
-    splits = {TRAIN: job.shards} if job.validation is None else {TRAIN: job.shards, VALIDATION: job.validation}
-    if before is not None:
-        step = int(before.name.rpartition("-")[2])
-        return Record.resume(
-            spec.out, spec, shards=splits, plan=job.plan, step=step, device=device, world=world, rank=rank
-        )
-    [run] = broadcast_object_list([record.new_id(spec.method)])
-    return Record.begin(
-        spec.out,
-        spec,
-        shards=splits,
-        plan=job.plan,
+    spec, rank = job.spec, job.rank
+    said: dict[str, Any] = {
+        "shards": {TRAIN: job.shards} if job.validation is None else {TRAIN: job.shards, VALIDATION: job.validation},
+        "plan": job.plan,
         # One process writes the record, and what goes into it.
-        model=_files(spec.model.path) if rank == 0 else None,
-        tokenizer=_files(spec.model.tokenizer) if rank == 0 else None,
-        adapter=_adapter(spec, trainer),
-        apart=getattr(trainer, "apart", None),
-        device=device,
-        world=world,
-        rank=rank,
-        run=run,
-    )
+        "model": _files(spec.model.path or spec.model.config) if rank == 0 else None,
+        "tokenizer": _files(spec.model.tokenizer) if rank == 0 else None,
+        "device": _device(),
+        "world": job.processes,
+        "rank": rank,
+    }
+    if before is not None:
+        return Record.resume(spec.out, spec, step=int(before.name.rpartition("-")[2]), **said)
+    [run] = broadcast_object_list([record.new_id(spec.method)])
+    adapter, apart = _adapter(spec, trainer), getattr(trainer, "apart", None)
+    return Record.begin(spec.out, spec, adapter=adapter, apart=apart, run=run, **said)
 
 
 def _adapter(spec: RunSpec, trainer: transformers.Trainer) -> dict[str, Any] | None:
@@ -194,7 +186,7 @@ def _adapter(spec: RunSpec, trainer: transformers.Trainer) -> dict[str, Any] | N
 
 
 def _files(folder: str | None) -> record.Files | None:
-    return None if folder is None else record.folder_files(folder, folder)
+    return None if folder is None else record.files_at(folder)
 
 
 def _device() -> str:

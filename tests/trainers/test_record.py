@@ -57,7 +57,7 @@ def test_a_run_is_written_down_before_its_first_step(tmp_path, shards):
     """Before anything is trained, the folder says what on, in which order, from what, with what, and which rows."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    base = record.folder_files("hub/model", tmp_path / "model")
+    base = record.files_at(tmp_path / "model")
     adapter = {"r": 16, "experts": 8}
     begun(tmp_path / "run", shards, model=base, template="{{ x }}", adapter=adapter, device="NVIDIA H200", world=2)
     said = json.loads((tmp_path / "run" / record.NAME).read_text())

@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from trainers import record, recorder, run  # noqa: E402
+from lake.errors import UsageError  # noqa: E402
+from trainers import again, record, recorder, run  # noqa: E402
 from trainers.recorder import Record  # noqa: E402
 
 
@@ -59,3 +61,73 @@ def test_half_of_a_checkpoint_is_none(keeps_one, monkeypatch):
     monkeypatch.setattr(recorder.shutil, "rmtree", taken)
     assert run.train(run.prepare(keeps_one, resume=True), resume=True).state == "finished"
     assert list(record.checkpoints(keeps_one.out)) == [7]
+
+
+@pytest.fixture
+def based(settings, ground, tmp_path):
+    """Settings of a run of adapters upon weights in a folder of their own."""
+    config = transformers.AutoConfig.from_pretrained(ground / "still")
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "README.md").write_text("A model.")
+    stages = [{"rows": 4, "length": 64, "steps": 4}]
+    said = settings("run", method="lora", lora={"r": 2}, stages=stages, checkpoints={"every": 2})
+    model = msgspec.structs.replace(said.model, path=str(tmp_path / "base"), config=None)
+    return msgspec.structs.replace(said, model=model)
+
+
+def other_weights(folder) -> None:
+    """Put weights of the same shape in place of those in a folder."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    transformers.set_seed(99)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+def test_adapters_go_on_upon_the_weights_that_they_began_with(based):
+    """Where the files below a checkpoint have changed, the run does not go on; what is never loaded may change."""
+    run.train(run.prepare(based))
+    for folder, step in record.checkpoints(based.out).items():
+        if folder > 2:
+            shutil.rmtree(step)
+    base = Path(based.model.path)
+    (base / "README.md").write_text("A better model.")
+    assert run.train(run.prepare(based, resume=True), resume=True).state == "finished"
+    shutil.rmtree(record.checkpoints(based.out)[4])
+    before = Path(based.out, record.NAME).read_bytes()
+    other_weights(base)
+    with pytest.raises(UsageError, match=r"base: not as it was when the run began: model\.safetensors$") as caught:
+        run.train(run.prepare(based, resume=True), resume=True)
+    assert str(record.NAME) in str(caught.value.hint)
+    assert Path(based.out, record.NAME).read_bytes() == before
+
+
+def test_a_config_that_weights_are_drawn_for_is_remembered(settings, ground, tmp_path):
+    """A run with random weights does not go on with another config."""
+    config = shutil.copytree(ground / "config", tmp_path / "config") / "config.json"
+    said = settings(
+        "run",
+        model={"config": str(config), "tokenizer": str(ground / "words")},
+        stages=[{"rows": 4, "length": 64, "steps": 2}],
+    )
+    run.train(run.prepare(said))
+    config.write_text(config.read_text().replace('"attention_dropout": 0.1', '"attention_dropout": 0.3'))
+    with pytest.raises(UsageError, match=r"config\.json: not as it was"):
+        run.train(run.prepare(said, resume=True), resume=True)
+
+
+def test_a_repetition_says_what_it_began_with_is_not_the_same(based, ground, tmp_path):
+    """Other weights to begin with, and other shards with the same rows in them, are each said by their names."""
+    run.train(run.prepare(based))
+    found = again.repeat(Path(based.out))
+    assert found.ok
+    assert list(found.same) == ["rows", "order of rows", "files that it begins from", "loss at each step", "weights"]
+    other_weights(based.model.path)
+    assert again.repeat(Path(based.out), tmp_path / "other").same == {
+        **found.same,
+        "files that it begins from": False,
+        "loss at each step": False,
+        "weights": False,
+    }
+    said = Path(based.out, record.NAME)
+    key = record.read(based.out).shards["train"].key
+    said.write_text(said.read_text().replace(key, "0" * len(key)))
+    assert not again.repeat(Path(based.out), tmp_path / "rows").same["rows"]
