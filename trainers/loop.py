@@ -293,8 +293,8 @@ def load_tokenizer(said: Model) -> transformers.PreTrainedTokenizerBase:
 def refuse_foreign_ids(shards: Shards, model: transformers.PreTrainedModel) -> None:
     """Raises LakeError where a token of the shards is none of the model's."""
     rows = vocabulary_of(model)
-    for name, field in shards.fields.items():
-        highest = int(field.tokens.max(initial=-1))
+    for name in shards.fields:
+        highest = shards.highest(name)
         if highest >= rows:
             raise LakeError(
                 f"{shards.folder}: {name} has the token id {highest}, and the model has {rows} embeddings",

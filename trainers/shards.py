@@ -51,6 +51,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `tokens` and `trained` count by field. `counts` says what became of the rows that were offered: all of them are
     `kept`, `dropped_overlong` or `untrained`, which are those with nothing to learn; of the kept some are `truncated`,
     and `tokens_lost` were in those that were dropped or cut. In `literal_specials` a text spells a special token out.
+    `highest` is the highest token id of each field, -1 where it has no token; older shards do not say it.
     """
 
     format: int
@@ -62,6 +63,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     counts: dict[str, int]
     files: dict[str, Stored]
     split: str = TRAIN
+    highest: dict[str, int] = {}
 
 
 def key_of(made_from: Mapping[str, Any]) -> str:
@@ -121,6 +123,11 @@ class Shards:
         """How many tokens each row has, all fields together, int64."""
         return np.sum([field.lengths for field in self.fields.values()], axis=0)
 
+    def highest(self, name: str) -> int:
+        """The highest token id of a field, -1 where it has none. Of older shards, which do not say, tokens are read."""
+        said = self.description.highest
+        return said[name] if name in said else int(self.fields[name].tokens.max(initial=-1))
+
     def prove(self) -> None:
         """Read every file and compare its sha256. Raises Damaged."""
         for name, file in self.description.files.items():
@@ -153,8 +160,10 @@ class ShardWriter:
         self._folder = folder
         self._tokens = {name: _Column(folder / f"{name}.tokens.npy", np.int32) for name in fields}
         self._trained = {name: _Column(folder / f"{name}.trained.npy", np.bool_) for name in fields}
-        self._offsets: dict[str, list[int]] = {name: [0] for name in fields}
+        self._offsets = {name: _Column(folder / f"{name}.offsets.npy", np.int64) for name in fields}
+        self._ends: dict[str, list[int]] = {name: [0] for name in fields}  # those that are not written yet
         self._counted = dict.fromkeys(fields, 0)
+        self._highest = dict.fromkeys(fields, -1)
         self._columns = columns
         self._others: list[dict[str, Any]] = []
         self._rows: pq.ParquetWriter | None = None
@@ -167,10 +176,15 @@ class ShardWriter:
             ids, counted = np.asarray(tokens, np.int32), np.asarray(trained, np.bool_)
             if ids.shape != counted.shape or ids.ndim != 1:
                 raise ValueError(f"{name}: {ids.shape} ids and {counted.shape} that say which count")
+            # As numbers without a sign, those below 0 are the highest of all.
+            highest = int(ids.view(np.uint32).max()) if len(ids) else -1
+            if highest >= 1 << 31:
+                raise ValueError(f"{name}: a token id is below 0, or beyond 31 bits")
             self._tokens[name].write(ids)
             self._trained[name].write(counted)
-            self._offsets[name].append(self._offsets[name][-1] + len(ids))
+            self._ends[name].append(self._tokens[name].length)
             self._counted[name] += int(counted.sum())
+            self._highest[name] = max(self._highest[name], highest)
         self._others.append(dict(row))
         self.count += 1
         if len(self._others) >= _BUFFER_ROWS:
@@ -184,20 +198,19 @@ class ShardWriter:
         self._flush()
         assert self._rows is not None
         self._rows.close()
-        for name, offsets in self._offsets.items():
-            np.save(self._folder / f"{name}.offsets.npy", np.array(offsets, np.int64))
-        for column in (*self._tokens.values(), *self._trained.values(), self._keys):
+        for column in self._arrays():
             column.close()
         said = Description(
             format=FORMAT,
             key=key_of(made_from),
             made_from=dict(made_from),
             rows=self.count,
-            tokens={name: offsets[-1] for name, offsets in self._offsets.items()},
+            tokens={name: column.length for name, column in self._tokens.items()},
             trained=dict(self._counted),
             counts=dict(counts),
             files={path.name: _stored(path) for path in sorted(self._folder.iterdir())},
             split=split,
+            highest=dict(self._highest),
         )
         with (self._folder / NAME).open("xb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(said, order="sorted"), indent=2) + b"\n")
@@ -207,10 +220,13 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Close what is open."""
-        for column in (*self._tokens.values(), *self._trained.values(), self._keys):
+        for column in self._arrays():
             column.abandon()
         if self._rows is not None:
             self._rows.close()
+
+    def _arrays(self) -> "list[_Column]":
+        return [*self._tokens.values(), *self._trained.values(), *self._offsets.values(), self._keys]
 
     def _flush(self) -> None:
         if not self._others:
@@ -223,6 +239,9 @@ class ShardWriter:
             )
         self._rows.write_table(table)
         self._keys.write(keys_of(table.column("id").to_pylist()))
+        for name, ends in self._ends.items():
+            self._offsets[name].write(np.array(ends, np.int64))
+            ends.clear()
         self._others = []
 
 
@@ -255,12 +274,12 @@ class _Column:
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._file: BinaryIO = path.open("xb")
-        self._length = 0
+        self.length = 0
         self._begin = self._header()
 
     def write(self, values: npt.NDArray[Any]) -> None:
         self._file.write(np.ascontiguousarray(values, self._dtype).data)
-        self._length += len(values)
+        self.length += len(values)
 
     def close(self) -> None:
         self._file.seek(0)
@@ -274,7 +293,7 @@ class _Column:
         self._file.close()
 
     def _header(self) -> int:
-        said = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
+        said = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.length,)}
         np.lib.format.write_array_header_1_0(self._file, said)
         return self._file.tell()
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -41,6 +42,7 @@ def test_rows_are_read_back(tmp_path_factory, rows):
             assert list(zip(tokens.tolist(), trained.tolist(), strict=True)) == part
     assert said.tokens["chosen"] == sum(len(chosen) for _, chosen in rows)
     assert said.trained["prompt"] == sum(counts for prompt, _ in rows for _, counts in prompt)
+    assert said.highest["chosen"] == max((token for _, chosen in rows for token, _ in chosen), default=-1)
     assert shards.rows(["id"])["id"].to_pylist() == [f"row-{n}" for n in range(len(rows))]
     assert shards.keys.tolist() == keys_of(f"row-{n}" for n in range(len(rows))).tolist()
 
@@ -87,6 +89,26 @@ def test_a_mask_of_another_length_is_refused(tmp_path):
     """Marks that are not one for each token are a mistake of the caller."""
     with pytest.raises(ValueError, match="say which count"), writing(tmp_path / "made", ("text",)) as writer:
         writer.add({"id": "a"}, {"text": ([1, 2], [True])})
+
+
+def test_no_token_id_is_below_zero(tmp_path):
+    """An id that is negative, or that four bytes would make so, is a mistake of the caller."""
+    for ids in ([3, -1], np.array([1 << 31])):
+        with pytest.raises(ValueError, match="below 0"), writing(tmp_path / "made", ("text",)) as writer:
+            writer.add({"id": "a"}, {"text": (ids, [True] * len(ids))})
+
+
+def test_older_shards_say_no_highest_id(tmp_path):
+    """Shards that were described before it was said are read, and their tokens with them."""
+    folder = tmp_path / "made"
+    write(folder, [([(7, True), (9, True), (8, True)],)])
+    (folder / "text.tokens.npy").rename(tmp_path / "aside")
+    (folder / "text.tokens.npy").write_bytes((tmp_path / "aside").read_bytes().replace(b"\x09", b"\x05"))
+    assert Shards.open(folder).highest("text") == 9  # as it was said
+    said = msgspec.json.decode((folder / NAME).read_bytes())
+    del said["highest"]
+    (folder / NAME).write_bytes(msgspec.json.encode(said))
+    assert Shards.open(folder).highest("text") == 8
 
 
 def test_damage_is_found(tmp_path):
