@@ -72,7 +72,7 @@ def train(
             f"there is no method {method!r}" if method else "which method?", f"it is one of {', '.join(METHODS)}"
         )
     if init:
-        typer.echo(starting.text(method), nl=False)  # type: ignore[arg-type]
+        typer.echo(starting.text(method), nl=False)
         return
     if config is None:
         raise UsageError(

@@ -121,16 +121,7 @@ def arguments_of(job: Job) -> dict[str, Any]:
     """What the arguments of all preference trainers say beyond the common ones."""
     # TRL calls what a model has of this by its old names.
     warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_enable|_disable)?` is deprecated", FutureWarning)
-    evaluated = job.validation is not None
-    return arguments(
-        job,
-        max_length=None,
-        disable_dropout=True,
-        eval_strategy="steps" if evaluated else "no",
-        eval_steps=min(job.spec.evaluation.every or job.plan.steps, job.plan.steps) if evaluated else None,
-        per_device_eval_batch_size=job.spec.evaluation.rows,
-        prediction_loss_only=True,
-    )
+    return arguments(job, max_length=None, disable_dropout=True, prediction_loss_only=True)
 
 
 def held_out(job: Job, answers: Sequence[str], made: Callable[[Shards, int], Make]) -> HeldOut | None:

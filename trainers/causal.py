@@ -48,18 +48,10 @@ def trainer(job: Job) -> transformers.Trainer:
         transformers.set_seed(spec.seed)
         model = adapt(model, spec.lora)
     guarded = guards.guard(model)
-    held_out = _held_out(job)
-    said = arguments(
-        job,
-        eval_strategy="no" if held_out is None else "steps",
-        eval_steps=None if held_out is None else min(spec.evaluation.every or job.plan.steps, job.plan.steps),
-        per_device_eval_batch_size=spec.evaluation.rows,
-        prediction_loss_only=True,
-    )
     made = Packed(
         model,
-        transformers.TrainingArguments(**said),
-        eval_dataset=held_out,
+        transformers.TrainingArguments(**arguments(job, prediction_loss_only=True)),
+        eval_dataset=_held_out(job),
         processing_class=job.tokenizer,
         job=job,
         make=partial(batch, job.shards, job.pad),

@@ -53,9 +53,9 @@ _OWN = frozenset(Point.__struct_fields__) - {"more"}
 
 def encode(point: Point) -> bytes:
     """A line as it is written, line feed included: what the method measures stands beside the rest."""
-    said = {**{name: value for name, value in msgspec.to_builtins(point).items() if name != "more"}}
-    said = {"step": said.pop("step"), "what": point.what, **said, **point.more}
-    return msgspec.json.encode(said) + b"\n"
+    said = msgspec.to_builtins(point)
+    said.pop("more", None)
+    return msgspec.json.encode({"step": said.pop("step"), "what": point.what, **said, **point.more}) + b"\n"
 
 
 def decode(line: bytes) -> Point:

@@ -54,7 +54,6 @@ def trainer(job: Job) -> transformers.Trainer:
     policy = load_policy(job)
     refuse_long(told, said, policy)
     answers = job.spec.stages[0].rows * said.iterations * said.generations
-    evaluated = job.validation is not None
     made = Policy(
         policy,
         reward_funcs=[reward],
@@ -72,13 +71,11 @@ def trainer(job: Job) -> transformers.Trainer:
                 router_aux_loss_coef=0.0,
                 disable_dropout=True,
                 shuffle_dataset=False,
-                eval_strategy="steps" if evaluated else "no",
-                eval_steps=min(job.spec.evaluation.every or job.plan.steps, job.plan.steps) if evaluated else None,
                 per_device_eval_batch_size=job.spec.evaluation.rows * said.generations,
             )
         ),
         train_dataset=placeholder(),
-        eval_dataset=HeldOut(told[1], job.spec.evaluation.rows, said.generations) if evaluated else None,
+        eval_dataset=HeldOut(told[1], job.spec.evaluation.rows, said.generations) if told[1:] else None,
         processing_class=job.tokenizer,
         job=job,
         make=None,

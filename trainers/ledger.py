@@ -112,11 +112,6 @@ def steps_of(ledger: Source, row_ids: str | Sequence[str], upto_step: int | None
     return (steps if upto_step is None else steps[steps < upto_step]).tolist()
 
 
-def rows_at(ledger: Source, step: int) -> pa.Table:
-    """The pieces that one step took: `id` and `tokens`, by id."""
-    return _read(ledger, pc.field("step") == step).select(["id", "tokens"])
-
-
 def plan_of(ledger: Source) -> str:
     """The digest of the plan that it is the ledger of. Raises Damaged."""
     try:

@@ -201,6 +201,7 @@ def arguments(job: Job, **others: Any) -> dict[str, Any]:
     spec = job.spec
     optimizer, checkpoints = spec.optimizer, spec.checkpoints
     steps = job.plan.steps
+    evaluated = job.validation is not None
     _refuse_unknown("optimizer.name", optimizer.name, {one.value for one in OptimizerNames})
     _refuse_unknown("optimizer.schedule", optimizer.schedule, {one.value for one in SchedulerType})
     for tracker in spec.report.to:
@@ -228,6 +229,9 @@ def arguments(job: Job, **others: Any) -> dict[str, Any]:
         "save_steps": min(checkpoints.every or steps, steps),
         # The old ones are taken away once a new one is whole (`recorder`), which transformers does before.
         "save_total_limit": None,
+        "eval_strategy": "steps" if evaluated else "no",
+        "eval_steps": min(spec.evaluation.every or steps, steps) if evaluated else None,
+        "per_device_eval_batch_size": spec.evaluation.rows,
         "logging_strategy": "steps",
         "logging_steps": spec.report.every,
         "logging_first_step": True,

@@ -153,7 +153,7 @@ class Reporter(TrainerCallback):
         """Take the line off the terminal, and write down how many tokens there were."""
         self._line.clear()
         if state.is_world_process_zero:
-            self._record.note(counters=self.counters)
+            self._record.note(self.counters)
 
     def _begin(self, state: Any) -> None:
         self._tokens = self._trained = 0

@@ -3,7 +3,6 @@
 Not here: what a record says (`record`).
 """
 
-import hashlib
 import platform
 import shutil
 import time
@@ -67,7 +66,6 @@ class Record:
         plan: Plan,
         model: Files | None = None,
         tokenizer: Files | None = None,
-        template: str | None = None,
         adapter: Mapping[str, Any] | None = None,
         apart: Mapping[str, Any] | None = None,
         device: str = "cpu",
@@ -78,8 +76,8 @@ class Record:
         """Write down a run before its first step, and the ledger of its plan. Raises UsageError where one is recorded.
 
         `spec` is the resolved configuration, a struct or a mapping with `method`. `shards` has those that the plan is
-        of as `train`, and any others by their use. `template` is the text of the chat template, by default that which
-        the shards name. `run` is the id that it gets, a new one unless given: all processes have to agree on it.
+        of as `train`, and any others by their use. `run` is the id that it gets, a new one unless given: all processes
+        have to agree on it.
         """
         out = Path(out)
         if rank == 0 and (out / NAME).exists():
@@ -101,12 +99,10 @@ class Record:
             plan=_order(plan),
             configuration=said,
             configuration_sha256=digest_of(said),
-            seeds={name: value for name, value in said.items() if name.endswith("seed") and isinstance(value, int)},
+            seeds=dict(_seeds(said)),
             model=model,
             tokenizer=tokenizer,
-            template_sha256=hashlib.sha256(template.encode()).hexdigest()
-            if template is not None
-            else source.get("template"),
+            template_sha256=source.get("template"),
             adapter=None if adapter is None else dict(adapter),
             apart=None if apart is None else dict(apart),
             sessions=(_session(said, 0, device, world),),
@@ -191,12 +187,9 @@ class Record:
         """Which session of the run this is, from 1."""
         return len(self.run.sessions)
 
-    def note(self, *, adapter: Mapping[str, Any] | None = None, counters: Mapping[str, int] | None = None) -> None:
-        """Write down what is known only after the beginning: an adapter, counters."""
-        self._change(
-            adapter=dict(adapter) if adapter is not None else self.run.adapter,
-            counters={**self.run.counters, **(counters or {})},
-        )
+    def note(self, counters: Mapping[str, int]) -> None:
+        """Write down what was counted."""
+        self._change(counters={**self.run.counters, **counters})
 
     def checkpoint(self, step: int, folder: str | Path) -> None:
         """Write down that the state after `step` steps was saved in a folder, and say so in the folder itself.
@@ -229,14 +222,7 @@ class Record:
         for folder in gone:
             shutil.rmtree(folder)
 
-    def finish(
-        self,
-        step: int,
-        *,
-        model: str | Path | None = None,
-        metrics: Mapping[str, float] | None = None,
-        counters: Mapping[str, int] | None = None,
-    ) -> None:
+    def finish(self, step: int, *, model: str | Path | None = None, metrics: Mapping[str, float] | None = None) -> None:
         """Complete the record after `step` steps: finished where the plan has no more, stopped where it has.
 
         `model` is the folder that the result was saved in, if it was.
@@ -247,7 +233,6 @@ class Record:
             step,
             state="finished" if step >= self.run.plan.steps else "stopped",
             metrics={**self.run.metrics, **(metrics or {})},
-            counters={**self.run.counters, **(counters or {})},
         )
 
     def fail(self, error: BaseException, step: int | None = None) -> None:
@@ -327,6 +312,14 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "")
             yield from _changed(was, is_now, f"{name}.")
         elif name not in _PLACES and digest_of({key: was}) != digest_of({key: is_now}):
             yield name
+
+
+def _seeds(said: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, int]]:
+    for key, value in said.items():
+        if isinstance(value, Mapping):
+            yield from _seeds(value, f"{where}{key}.")
+        elif key.endswith("seed"):
+            yield f"{where}{key}", value
 
 
 def _configuration(spec: Any) -> dict[str, Any]:

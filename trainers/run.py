@@ -32,10 +32,9 @@ from trainers.plan import Plan, plan
 from trainers.record import Run
 from trainers.recorder import Record
 from trainers.rendering import refuse_unfit
-from trainers.shards import Shards, opened
+from trainers.shards import TRAIN, VALIDATION, Shards, opened
 from trainers.spec import Model, RunSpec
 
-TRAIN, VALIDATION = "train", "validation"
 RESULT = "model"
 
 _ROOMS = {

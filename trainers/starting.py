@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgspec
 
 from trainers.plan import Stage
-from trainers.spec import PACKED, Lora, Method, RunSpec, struct_in
+from trainers.spec import PACKED, Lora, RunSpec, struct_in
 
 _WIDTH = 44
 
@@ -32,8 +32,8 @@ _STAGE = {
 }
 
 
-def text(method: Method) -> str:
-    """The file of a method, as TOML."""
+def text(method: str) -> str:
+    """The file of one of `spec.METHODS`, as TOML."""
     packed = method in PACKED
     given: dict[str, dict[str, Any]] = {
         "": {"method": method, "out": f"runs/{method}"},

@@ -82,10 +82,6 @@ def test_a_ledger_has_what_the_steps_of_the_plan_take(tmp_path_factory, sizes, s
             assert (row["first_step"], row["last_step"], row["times"]) == (min(steps), max(steps), len(steps))
             assert row["tokens"] == sum(tokens for each, _, tokens in expected if each == name)
             assert ledger.steps_of(path, name, upto) == sorted(set(steps))
-    at = made.steps - 1
-    assert Counter((row["id"], row["tokens"]) for row in ledger.rows_at(path, at).to_pylist()) == Counter(
-        {(row, tokens): n for (row, step, tokens), n in wanted.items() if step == at}
-    )
 
 
 def test_a_repeated_row_counts_again(tmp_path):

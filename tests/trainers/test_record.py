@@ -30,7 +30,7 @@ MADE_FROM = {
     "length": 32,
 }
 COUNTS = {"offered": 12, "kept": 10, "dropped": 1, "truncated": 0, "masked": 1}
-SPEC = {"method": "sft", "seed": 7, "out": "runs/one", "optimizer": {"learning_rate": 0.001}}
+SPEC = {"method": "sft", "seed": 7, "out": "runs/one", "data": {"split_seed": 3}, "optimizer": {"learning_rate": 0.001}}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_run_is_written_down_before_its_first_step(tmp_path, shards):
     (tmp_path / "model" / "config.json").write_text("{}")
     base = record.files_at(tmp_path / "model")
     adapter = {"r": 16, "experts": 8}
-    begun(tmp_path / "run", shards, model=base, template="{{ x }}", adapter=adapter, device="NVIDIA H200", world=2)
+    begun(tmp_path / "run", shards, model=base, adapter=adapter, device="NVIDIA H200", world=2)
     said = json.loads((tmp_path / "run" / record.NAME).read_text())
     assert said["state"] == "started"
     assert re.fullmatch(r"sft-\d{8}T\d{6}-[0-9a-f]{8}", said["run"])
@@ -75,20 +75,15 @@ def test_a_run_is_written_down_before_its_first_step(tmp_path, shards):
     assert stage["fill"] == pytest.approx(stage["tokens"] / (32 * made.stages[0].count))
     assert said["configuration"] == SPEC
     assert said["configuration_sha256"] == record.digest_of(dict(reversed(SPEC.items())))
-    assert said["seeds"] == {"seed": 7}
+    assert said["seeds"] == {"seed": 7, "data.split_seed": 3}
     assert said["model"]["files"]["config.json"]["sha256"] == hashlib.sha256(b"{}").hexdigest()
-    assert said["template_sha256"] == hashlib.sha256(b"{{ x }}").hexdigest()
+    assert said["template_sha256"] == MADE_FROM["template"]
     assert said["adapter"] == adapter
     [session] = said["sessions"]
     assert (session["device"], session["world"], session["first_step"]) == ("NVIDIA H200", 2, 0)
     assert {"numpy", "pyarrow", "msgspec"} <= session["versions"].keys()
     assert session["last_step"] is None
     assert ledger.plan_of(tmp_path / "run" / ledger.NAME) == made.digest
-
-
-def test_the_template_is_that_of_the_shards(tmp_path, shards):
-    """Where nobody says with which template rows were rendered, the shards do."""
-    assert begun(tmp_path / "run", shards).run.template_sha256 == "c" * 64
 
 
 def test_of_the_environment_only_what_launchers_say_is_kept(tmp_path, shards, monkeypatch):
@@ -111,8 +106,9 @@ def test_a_run_is_completed(tmp_path, shards):
     (saved / "model.safetensors").write_bytes(b"weights")
     run.checkpoint(steps, saved)
     run.checkpoint(steps, saved)
-    run.note(counters={"parameters": 1234})
-    run.finish(steps, metrics={"loss": 0.5}, counters={"trained_tokens": 90})
+    run.note({"parameters": 1234})
+    run.note({"trained_tokens": 90})
+    run.finish(steps, metrics={"loss": 0.5})
     said = record.read(tmp_path / "run")
     assert said == run.run
     assert (said.state, said.steps, said.metrics) == ("finished", steps, {"loss": 0.5})
@@ -226,7 +222,7 @@ def test_another_plan_is_no_resumption(tmp_path, shards):
 def test_only_the_first_process_writes(tmp_path, shards):
     """The other processes of a run call the same and leave no trace."""
     run = begun(tmp_path / "run", shards, rank=1, run="sft-x")
-    run.note(counters={"parameters": 1})
+    run.note({"parameters": 1})
     run.checkpoint(1, tmp_path / "nowhere")
     run.finish(1)
     assert run.run.run == "sft-x"
