@@ -7,7 +7,7 @@ nothing is to be learned: padding, the first token of a document, and whatever t
 Not here: moving arrays to a device, and what a trainer makes of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from exporters.packing import IGNORED
 from trainers.order import Places
-from trainers.plan import Laid
+from trainers.plan import Laid, Plan
 from trainers.shards import Field
 
 Array = npt.NDArray[np.int64]
@@ -113,6 +113,22 @@ def padded(rows: Places, parts: Sequence[Rows], pad: int, limit: int | None = No
         attention_mask[place, :length] = 1
         labels[place, :length] = np.where(trained, tokens, IGNORED)
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def unlearned(plan: Plan, field: Field) -> Iterator[int]:
+    """The steps of packed rows of which a loss counts no token, so that it would be no number.
+
+    Of each step as much is looked at as it takes to find one; nobody learns to say the first token of a piece.
+    """
+    trained, begins = np.asarray(field.trained), np.asarray(field.offsets)
+    for laid in plan.stages:
+        starts = begins[laid.document] + laid.offset
+        ends = starts + laid.lengths
+        for step in range(laid.first, laid.first + laid.steps):
+            rows = plan.rows(step).tolist()
+            pieces = (piece for row in rows for piece in range(laid.row_offsets[row], laid.row_offsets[row + 1]))
+            if not any(trained[starts[piece] + 1 : ends[piece]].any() for piece in pieces):
+                yield step
 
 
 def trained_tokens(batch: Mapping[str, Array]) -> int:

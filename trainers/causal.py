@@ -40,6 +40,11 @@ def trainer(job: Job) -> transformers.Trainer:
     if getattr(model.config, "output_router_logits", False):
         model.config.output_router_logits = False
     refuse_foreign_ids(job.shards, model)
+    for step in batches.unlearned(job.plan, job.shards.fields[FIELD]):
+        raise UsageError(
+            f"{job.shards.folder}: step {step + 1} would have no token to learn, and a loss that is no number",
+            "let a step have more rows, or leave out what has nothing to learn (data.overlong)",
+        )
     longest = max(stage.length or 0 for stage in spec.stages)
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and longest > room:
@@ -77,4 +82,5 @@ def _held_out(job: Job) -> HeldOut | None:
     stage = Stage(rows=job.spec.evaluation.rows, length=job.spec.stages[-1].length)
     lengths = job.validation.fields[FIELD].lengths
     make = partial(batch, job.validation, job.pad)
-    return HeldOut(job.validation, lengths, stage, make, whole=job.spec.method != "pretrain")
+    whole = job.spec.method != "pretrain"
+    return HeldOut(job.validation, lengths, stage, make, whole=whole, weigh=batches.trained_tokens)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,15 @@ class FromPlan:
         """What was held out, as `HeldOut` hands it out."""
         return _loader(self.eval_dataset if eval_dataset is None else eval_dataset)
 
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss of a batch that was held out, by its share: of all batches, transformers takes the plain mean."""
+        made: Any = super()
+        loss, *others = made.prediction_step(model, inputs, *args, **kwargs)
+        if loss is not None and isinstance(self.eval_dataset, HeldOut):
+            share = self.eval_dataset.share(inputs)
+            loss = loss * share if share else torch.zeros_like(loss)
+        return loss, *others
+
     def stream(self) -> Iterator[dict[str, torch.Tensor]]:
         """The same as an iterator of tensors, worked out ahead where a device is there to wait for."""
         made = self._made()
@@ -151,15 +161,40 @@ class _Parts(IterableDataset[dict[str, torch.Tensor]]):
         return job.plan.steps * job.parts
 
 
-class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
-    """What was held out, once, a few rows at a time, in an order that no seed changes."""
+def _examples(batch: Mapping[str, Any]) -> int:
+    return len(next(iter(batch.values())))
 
-    def __init__(self, shards: Shards, lengths: Places, stage: Stage, make: Make, *, whole: bool = True) -> None:
+
+class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
+    """What was held out, once, a few rows at a time, in an order that no seed changes.
+
+    `weigh` says over how much the loss of a batch is a mean: over examples, if nothing else is said.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        lengths: Places,
+        stage: Stage,
+        make: Make,
+        *,
+        whole: bool = True,
+        weigh: Callable[[Mapping[str, Any]], int] = _examples,
+    ) -> None:
         [self._laid] = plan(shards.keys, lengths, [stage], seed=0, whole=whole).stages
         self._make = make
+        self._weigh = weigh
 
     def __len__(self) -> int:
         return self._laid.steps
+
+    def share(self, batch: Mapping[str, Any]) -> float:
+        """What a batch weighs, by what one weighs on average: how rows are divided does not change a mean over all."""
+        return self._weigh(batch) / self._average
+
+    @cached_property
+    def _average(self) -> float:
+        return sum(map(self._weigh, self)) / len(self)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         rows = self._laid.stage.rows

@@ -84,6 +84,15 @@ class Field:
         """How many tokens each row has, int64."""
         return np.diff(self.offsets)
 
+    @property
+    def counted(self) -> Places:
+        """How many tokens of each row a loss may count, int64. Reads the marks of all."""
+        counts = np.zeros(len(self.offsets) - 1, np.int64)
+        full = np.flatnonzero(self.lengths)
+        if len(full):
+            counts[full] = np.add.reduceat(self.trained, self.offsets[:-1][full], dtype=np.int64)
+        return counts
+
     def row(self, number: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """The token ids of one row, and which of them a loss may count."""
         within = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
