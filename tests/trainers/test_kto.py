@@ -9,46 +9,36 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from lake.errors import UsageError  # noqa: E402
-from tests.trainers.test_prefer import (  # noqa: E402
+from tests.trainers.toys import (  # noqa: E402
+    ANSWER,
     END,
-    Interrupt,
-    apart,
     done,
-    job_of,
-    launched,
-    losses,
+    each_token,
+    interrupted,
+    judged,
+    logged,
     metrics,
     moved,
-    pairs,
-    said_of,
     same,
     settings,
     toy,
+    trained,
     weights,
     write_shards,
 )
 from trainers import kto  # noqa: E402
+from trainers.run import prepare  # noqa: E402
 
-torch.set_num_threads(1)
-
-FIELDS = ("prompt", "completion")
 BETA, WANTED, UNWANTED = 0.3, 1.5, 0.5
-WEIGHTS = f"[preference]\nbeta = {BETA}\ndesirable_weight = {WANTED}\nundesirable_weight = {UNWANTED}"
-STRONG = "[preference]\nbeta = 1.0"
-
-
-def answers(count=24, seed=0):
-    """Answers of low ids, which are wanted, and of high ones, which are not."""
-    for _, prompt, wanted, unwanted in pairs(count, seed):
-        yield {"label": True}, prompt, wanted
-        yield {"label": False}, prompt[::-1], unwanted
+WEIGHTS = {"beta": BETA, "desirable_weight": WANTED, "undesirable_weight": UNWANTED}
+STRONG = {"beta": 1.0}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A tiny model, and shards of answers."""
     made = toy(tmp_path_factory.mktemp("kto"))
-    write_shards(made / "shards", FIELDS, answers())
+    write_shards(made / "shards", ANSWER, judged())
     return made
 
 
@@ -60,13 +50,6 @@ def loss_of_steps(trainer):
         yield np.mean([trainer.compute_loss(trainer.model, part).item() for part in parts])
 
 
-def trained(said):
-    """A trainer that has done what the settings say."""
-    trainer = kto.trainer(job_of(said))
-    trainer.train()
-    return trainer
-
-
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -74,18 +57,18 @@ def sigmoid(x):
 @pytest.mark.parametrize(("parts", "other"), [(1, "ref_model"), (2, "ref_model"), (8, "model")])
 def test_a_loss_is_that_of_its_paper(folder, parts, other):
     """Each answer counts by its label's weight, against one estimate a step from prompts with the answers to others."""
-    job = job_of(settings(folder, "kto", f"formula-{parts}", parts=parts, more=WEIGHTS))
+    job = prepare(settings(folder, "kto", f"formula-{parts}", parts=parts, preference=WEIGHTS))
     trainer = kto.trainer(job)
     moved(getattr(trainer, other))
     [laid] = job.plan.stages
     prompts, completions = (
-        [job.shards.fields[name].row(int(document))[0] for document in laid.document] for name in FIELDS
+        [job.shards.fields[name].row(int(document))[0] for document in laid.document] for name in ANSWER
     )
     labels = np.array(job.shards.rows(["label"]).column("label").to_pylist())[laid.document]
 
     def ratio(prompt, answer):
         there = prompts[prompt], completions[answer]
-        return (said_of(trainer.model, *there) - said_of(trainer.ref_model, *there)).item()
+        return (each_token(trainer.model, *there) - each_token(trainer.ref_model, *there)).sum().item()
 
     divergences = []
     for step, found in enumerate(loss_of_steps(trainer)):
@@ -105,41 +88,32 @@ def test_a_loss_is_that_of_its_paper(folder, parts, other):
 
 def test_a_run_that_goes_on_ends_where_it_would_have(folder):
     """Its loss falls, what was wanted gets likelier, and its weights are those of an uninterrupted run."""
-    straight = done(settings(folder, "kto", "straight", more=STRONG))
+    straight = done(settings(folder, "kto", "straight", preference=STRONG))
     lines = metrics(folder / "straight")
     # An answer costs a half as long as the policy is its reference.
     assert lines[0]["loss"] == pytest.approx(0.5, abs=1e-6)
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
     assert lines[-1]["rewards/margins"] > lines[0]["rewards/margins"] == 0
     assert max(line["kl"] for line in lines) > 0
-    broken = settings(folder, "kto", "broken", more=STRONG)
-    with pytest.raises(KeyboardInterrupt):
-        done(broken, callbacks=[Interrupt(3)])
+    broken = settings(folder, "kto", "broken", preference=STRONG)
+    interrupted(broken, 3)
     assert done(broken, resume=True).plan.digest == straight.plan.digest
     assert weights(folder / "broken") == weights(folder / "straight")
 
 
 def test_parts_of_a_step_add_up(folder):
     """However many parts a step is taken in, down to one answer at a time, its loss is that of the whole."""
-    whole, *others = (losses(trained(settings(folder, "kto", f"in-{parts}", parts=parts))) for parts in (1, 2, 8))
+    whole, *others = (logged(trained(settings(folder, "kto", f"in-{parts}", parts=parts))) for parts in (1, 2, 8))
     for told in others:
         assert told == pytest.approx(whole, abs=1e-6)
 
 
-def test_two_processes_do_what_one_does(folder):
-    """Two processes that share the parts of a step end with the weights of one that takes them all."""
-    settings(folder, "kto", "two", steps=4)
-    launched(folder, "two")
-    done(settings(folder, "kto", "one", steps=4))
-    assert apart(folder / "one", folder / "two") < 1e-6
-
-
 def test_the_reference_of_adapters_is_the_model_without_them(folder):
     """The first loss is that of a policy that is its reference; the weights below the adapters never change."""
-    trainer = kto.trainer(job_of(settings(folder, "kto", "adapters", more="[lora]\nr = 4")))
+    trainer = kto.trainer(prepare(settings(folder, "kto", "adapters", lora={"r": 4})))
     kept = {name: value.clone() for name, value in trainer.model.state_dict().items() if "lora" not in name}
     trainer.train()
-    first, *_, last = losses(trainer)
+    first, *_, last = logged(trainer)
     assert first == pytest.approx(0.5, abs=1e-6)
     assert last < first
     assert trainer.ref_model is None
@@ -148,8 +122,8 @@ def test_the_reference_of_adapters_is_the_model_without_them(folder):
 
 def test_what_was_held_out_is_measured(folder):
     """The loss on answers that are not trained on is told, and falls."""
-    held = write_shards(folder / "held-out", FIELDS, answers(6, seed=9))
-    job = job_of(settings(folder, "kto", "held", more="[evaluation]\nevery = 3\nrows = 5"))
+    held = write_shards(folder / "held-out", ANSWER, judged(6, seed=9))
+    job = prepare(settings(folder, "kto", "held", evaluation={"every": 3, "rows": 5}))
     trainer = kto.trainer(replace(job, validation=held))
     trainer.train()
     first, last = (line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line)
@@ -158,18 +132,18 @@ def test_what_was_held_out_is_measured(folder):
 
 def test_rows_that_cannot_be_learned_from_are_refused(folder, tmp_path):
     """A row without a label is refused, and so is one row alone, which has no other answer to set beside."""
-    write_shards(tmp_path / "bad", FIELDS, [*answers(8), ({"label": None}, [2], [3, END])])
+    write_shards(tmp_path / "bad", ANSWER, [*judged(8), ({"label": None}, [2], [3, END])])
     with pytest.raises(UsageError, match="label"):
-        kto.trainer(job_of(settings(folder, "kto", "bad", data=f'built = "{tmp_path}/bad"')))
-    write_shards(tmp_path / "alone", FIELDS, list(answers(1))[:1])
+        kto.trainer(prepare(settings(folder, "kto", "bad", data={"built": str(tmp_path / "bad")})))
+    write_shards(tmp_path / "alone", ANSWER, list(judged(1))[:1])
     with pytest.raises(UsageError, match="two rows"):
-        kto.trainer(job_of(settings(folder, "kto", "alone", data=f'built = "{tmp_path}/alone"')))
+        kto.trainer(prepare(settings(folder, "kto", "alone", data={"built": str(tmp_path / "alone")})))
 
 
 def test_a_prompt_beside_the_answer_to_another_has_to_fit_too(folder):
     """Rows that fit by themselves are refused where a prompt and its neighbour's answer have no room together."""
     rows = [({"label": number % 2 == 0}, *((400, 100) if number % 2 else (50, 400))) for number in range(8)]
     ids = [(others, np.full(prompt, 3), np.append(np.full(answer - 1, 4), END)) for others, prompt, answer in rows]
-    write_shards(folder / "crowded", FIELDS, ids)
+    write_shards(folder / "crowded", ANSWER, ids)
     with pytest.raises(UsageError, match="the answer to another"):
-        kto.trainer(job_of(settings(folder, "kto", "none", data='built = "crowded"')))
+        kto.trainer(prepare(settings(folder, "kto", "none", data={"built": "crowded"})))
