@@ -78,18 +78,23 @@ class Job:
 
     @property
     def parts(self) -> int:
-        """How many of a step's micro-batches each process takes. Raises UsageError where they cannot be shared out."""
-        each, rest = divmod(self.spec.optimizer.parts, self.processes)
-        if rest:
-            raise UsageError(
-                f"optimizer.parts: {self.spec.optimizer.parts} parts cannot be shared by {self.processes} processes",
-                f"let parts be a multiple of {self.processes}: the numbers of a run do not depend on how many share it",
-            )
-        return each
+        """How many of a step's micro-batches each process takes."""
+        return parts_of(self.spec, self.processes)
 
     def rows(self, step: int, part: int) -> Places:
         """The rows that this process takes as its `part` of a step."""
         return self.plan.rows(step, part, self.parts, self.rank, self.processes)
+
+
+def parts_of(spec: RunSpec, processes: int) -> int:
+    """How many of a step's micro-batches each process takes. Raises UsageError where they cannot be shared out."""
+    each, rest = divmod(spec.optimizer.parts, processes)
+    if rest:
+        raise UsageError(
+            f"optimizer.parts: {spec.optimizer.parts} parts cannot be shared by {processes} processes",
+            f"let parts be a multiple of {processes}: the numbers of a run do not depend on how many share it",
+        )
+    return each
 
 
 class FromPlan:

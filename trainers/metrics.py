@@ -27,6 +27,7 @@ from trainers import curves, ledger
 from trainers.curves import Curve, Point, finite
 from trainers.loop import Job
 from trainers.recorder import Record
+from trainers.waiting import first
 
 _SHOWN_EVERY = 0.25  # seconds
 _SHOWN_AFTER = 1.0
@@ -144,9 +145,10 @@ class Reporter(TrainerCallback):
         Only then are older ones taken away.
         """
         PartialState().wait_for_everyone()
-        self._record.checkpoint(state.global_step, Path(args.output_dir) / f"checkpoint-{state.global_step}")
-        if self._keep is not None:
-            self._record.keep(self._keep)
+        with first():
+            self._record.checkpoint(state.global_step, Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            if self._keep is not None:
+                self._record.keep(self._keep)
         self._pause()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

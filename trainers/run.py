@@ -27,13 +27,14 @@ from accelerate.utils import broadcast_object_list
 from lake.errors import LakeError, UsageError
 from trainers import metrics, record
 from trainers.adapters import verify_expert_lora
-from trainers.loop import Job, load_tokenizer
+from trainers.loop import Job, load_tokenizer, parts_of
 from trainers.plan import Plan, plan
 from trainers.record import Run
 from trainers.recorder import Record
 from trainers.rendering import refuse_unfit
 from trainers.shards import TRAIN, VALIDATION, Shards, opened
 from trainers.spec import Model, RunSpec
+from trainers.waiting import first
 
 RESULT = "model"
 
@@ -76,12 +77,13 @@ def prepare(
             f"there are {torch.cuda.device_count()} GPUs, and one process",
             "torchrun --nproc-per-node N -m trainers FILE takes N of them; CUDA_VISIBLE_DEVICES=0 one",
         )
+    parts_of(spec, state.num_processes)
     # Resolved first and loaded by what was resolved: what the record names is what was trained.
     spec = msgspec.structs.replace(spec, model=_resolved(spec.model))
     tokenizer = load_tokenizer(spec.model)
-    with state.main_process_first():
+    with first():
         splits = shards_of(spec, tokenizer, progress, views)
-    job = Job(
+    return Job(
         spec=spec,
         shards=splits[TRAIN],
         plan=plan_of(spec, splits[TRAIN]),
@@ -90,8 +92,6 @@ def prepare(
         rank=state.process_index,
         processes=state.num_processes,
     )
-    assert job.parts  # refuses what cannot be shared out
-    return job
 
 
 def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> Run:
@@ -99,7 +99,9 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
     before = _newest(job.out) if resume else None
     with _memory_told():
         trainer = trainer_of(job)
-    kept = _record(job, trainer, before)
+    [run] = broadcast_object_list([record.new_id(job.spec.method)])
+    with first():
+        kept = _record(job, trainer, run, before)
     reporter = metrics.attach(trainer, job, kept)
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -156,7 +158,8 @@ def _memory_told() -> Iterator[None]:
         ) from None
 
 
-def _record(job: Job, trainer: transformers.Trainer, before: Path | None) -> Record:
+def _record(job: Job, trainer: transformers.Trainer, run: str, before: Path | None) -> Record:
+    """The record of a run that begins as `run`, or that goes on from a checkpoint."""
     spec, rank = job.spec, job.rank
     said: dict[str, Any] = {
         "shards": {TRAIN: job.shards} if job.validation is None else {TRAIN: job.shards, VALIDATION: job.validation},
@@ -170,7 +173,6 @@ def _record(job: Job, trainer: transformers.Trainer, before: Path | None) -> Rec
     }
     if before is not None:
         return Record.resume(spec.out, spec, step=int(before.name.rpartition("-")[2]), **said)
-    [run] = broadcast_object_list([record.new_id(spec.method)])
     adapter, apart = _adapter(spec, trainer), getattr(trainer, "apart", None)
     return Record.begin(spec.out, spec, adapter=adapter, apart=apart, run=run, **said)
 
