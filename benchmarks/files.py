@@ -17,7 +17,8 @@ from benchmarks.generate import DATA
 from benchmarks.measure import in_process, print_ratio, scratch, timed
 from lake import Lake
 from lake.datafiles import write
-from lake.events import KINDS, to_table, with_ids
+from lake.events import to_table, with_ids
+from lake.kinds import KINDS
 
 __all__ = ["append", "main", "newest"]
 

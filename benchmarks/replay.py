@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.measure import Side, compare, parser, timed
-from lake.events import KINDS
+from lake.kinds import KINDS
 from views import Policy, connect, needed
 from views.connect import sql_type
 from views.policy import Replay

@@ -21,7 +21,7 @@ from cli.options import At, Form, LakeUri, PolicyFile, policy_in
 from cli.output import Format, counted, say, show
 from lake import KINDS, Commit, Lake, LakeError
 from lake.errors import NotALake, UnknownRef
-from lake.events import LEDGERS, PIN_ORDER
+from lake.kinds import LEDGERS, PIN_ORDER
 from lake.stores import is_bucket
 from trainers import receipts
 from trainers.record import Trained

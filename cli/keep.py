@@ -11,8 +11,8 @@ from cli.options import DryRun, Form, LakeUri
 from cli.output import Format, Meter, counted, say, show
 from lake import Lake
 from lake.errors import Damaged
-from lake.events import KINDS
 from lake.findings import Finding, Report
+from lake.kinds import KINDS
 from lake.log import Log
 from lake.repair import MENDABLE, SAFE_AGE, Act, Did
 from lake.repair import repair as mend

@@ -15,7 +15,7 @@ from cli.output import Format, Meter, counted, say, show
 from ingest.replay import add as adding
 from lake import Lake, LakeError
 from lake.errors import UsageError
-from lake.events import SECTION_TYPES
+from lake.kinds import SECTION_TYPES
 from views import connect, needed, sampling
 from views.policy import Policy, Replay
 

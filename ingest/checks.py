@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ingest.rows import Decoder, Problem, Refused, Values, json_text
 from lake import Kind
-from lake.events import TIMESTAMP
+from lake.kinds import TIMESTAMP
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = EPOCH + timedelta(microseconds=(1 << 56) - 1)

@@ -33,7 +33,7 @@ from ingest.rows import (
     unspeakable,
 )
 from lake import KINDS
-from lake.events import SOURCE
+from lake.kinds import SOURCE
 
 _REJECTS = KINDS["rejects"]
 

@@ -10,7 +10,7 @@ from lake.lazy import looked_up
 if TYPE_CHECKING:
     from lake.commits import Commit
     from lake.errors import LakeError
-    from lake.events import KINDS, Kind
+    from lake.kinds import KINDS, Kind
     from lake.lake import Lake
     from lake.log import Appended, Position
     from lake.snapshots import Snapshot
@@ -20,10 +20,10 @@ __all__ = ["KINDS", "Appended", "Commit", "Kind", "Lake", "LakeError", "Position
 __getattr__ = looked_up(
     __name__,
     {
-        "KINDS": "lake.events",
+        "KINDS": "lake.kinds",
         "Appended": "lake.log",
         "Commit": "lake.commits",
-        "Kind": "lake.events",
+        "Kind": "lake.kinds",
         "Lake": "lake.lake",
         "LakeError": "lake.errors",
         "Position": "lake.log",

@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 
 from lake.errors import Damaged, UsageError
-from lake.events import Kind
 from lake.files import Store
+from lake.kinds import Kind
 from lake.snapshots import FILE_NAME, FilePin
 
 DEEPEST_NOTE = 32  # a program that reads the log may allow for no more than 128 levels

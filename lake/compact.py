@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from lake.commits import DataFile, commit_name, decode, digest, read_commit
 from lake.datafiles import write
 from lake.errors import Contended, Damaged, LakeError, UsageError
-from lake.events import KINDS, Kind, kind_named
 from lake.files import VERIFY, Store
+from lake.kinds import KINDS, Kind, kind_named
 from lake.lake import Lake
 from lake.log import Head, Log
 from lake.snapshots import FilePin

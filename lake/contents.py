@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.events import Kind, keys_of, with_ids
+from lake.events import with_ids
 from lake.findings import Code
+from lake.ids import keys_of
+from lake.kinds import Kind
 from lake.snapshots import BATCH_ROWS, FilePin, odd_column
 
 Source = Callable[[str], Any]

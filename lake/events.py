@@ -1,91 +1,21 @@
-"""What an event is: the kinds, their columns, and the id that an event's content gives it.
+"""Rows become events: their columns in the types of their kind, their values checked, the envelope added.
 
-One kind is one append-only table. Every event carries the envelope (`event_id`, `recorded_at`, `schema_version`,
-`source`, `batch`) and the columns of its kind. What is filtered or joined on has a column; everything else travels as
-JSON text in `extra`. The types are those that Delta, DuckDB, pyarrow and Spark all keep exactly.
-
-Not here: how rows reach a table (`log`), or what they mean together (the views).
+Not here: how events reach a table (`log`).
 """
 
-import hashlib
 import numbers
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.errors import InvalidRows, UsageError
+from lake.errors import InvalidRows
+from lake.ids import ids_of
+from lake.kinds import GIVEN_ENVELOPE, SCHEMA_VERSION, Kind
 
-SCHEMA_VERSION = 1
-
-EVIDENCE_KINDS = ("completion", "trajectory", "mutation", "document")
-ROLES = (
-    "executor",
-    "reviewer",
-    "extractor",
-    "verifier",
-    "categorizer",
-    "tiebreaker",
-    "applier",
-    "embedder",
-    "other",
-)
-CATEGORIES = ("accepted", "partially_accepted", "rejected", "needs_human_review")
-RETRACTION_TARGETS = ("event", "run", "task", "source")
-SECTION_TYPES = ("prose", "instruction", "preference")
-REPORTS = ("training", "evaluation")
-
-TIMESTAMP = pa.timestamp("us", "UTC")
-SOURCE = pa.struct(
-    [
-        pa.field("file", pa.string()),
-        pa.field("line", pa.int64()),
-        pa.field("sha256", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of event.
-
-    `columns` are the kind's own, a non-nullable one must be given and, if text, not blank. `enums` lists the values
-    that a column may take, `json` the columns that hold JSON text. A `ledger` describes the lake itself and is no part
-    of a snapshot. `placed` kinds are facts about a place in a file, so the place is part of what they say. `optional`
-    kinds came later than the first lakes, and are no part of a snapshot before they are used: what is pinned again
-    after an upgrade has the id that it had.
-    """
-
-    name: str
-    one_row: str
-    columns: pa.Schema
-    enums: dict[str, tuple[str, ...]]
-    json: tuple[str, ...]
-    ledger: bool = False
-    placed: bool = False
-    optional: bool = False
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The table's columns: the envelope, then the kind's own."""
-        return pa.schema([*ENVELOPE, *self.columns])
-
-
-ENVELOPE = (
-    pa.field("event_id", pa.string(), nullable=False),
-    pa.field("recorded_at", TIMESTAMP),
-    pa.field("schema_version", pa.int32(), nullable=False),
-    pa.field("source", SOURCE),
-    pa.field("batch", pa.string(), nullable=False),
-)
-GIVEN_ENVELOPE = ("recorded_at", "source")
-
-ID_LENGTH = 47
 _TIME_LIMIT = 1 << 56
 _SLICE_BYTES = 1 << 28  # of Arrow data at a time: the offsets of a text column end at 2 GiB
 _NARROW_BYTES = 1 << 30  # of text that is cast at a time, from a type whose offsets are wider
@@ -95,253 +25,6 @@ _JSON = msgspec.json.Decoder(msgspec.Raw)
 _NUMBERS = msgspec.json.Decoder()
 # Whatever is too large for a double has this many digits, or an exponent of three.
 _LARGE_NUMBER = "[0-9]{200}|[0-9][eE][+]?[0-9]{3}"
-
-
-def _text(name: str, *, required: bool = False) -> pa.Field:
-    return pa.field(name, pa.string(), nullable=not required)
-
-
-def _texts(name: str) -> pa.Field:
-    return pa.field(name, pa.list_(pa.field("element", pa.string())))
-
-
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "evidence",
-            "one thing that a model or a person produced",
-            pa.schema(
-                [
-                    _text("run_id", required=True),
-                    _text("task_id", required=True),
-                    _text("kind", required=True),
-                    _text("role", required=True),
-                    _text("model"),
-                    _text("stream"),
-                    _text("prompt"),
-                    _text("messages"),
-                    _text("text"),
-                    _texts("source_files"),
-                    _text("extra"),
-                ]
-            ),
-            enums={"kind": EVIDENCE_KINDS, "role": ROLES},
-            json=("messages", "extra"),
-        ),
-        Kind(
-            "scores",
-            "one verdict of one version of a scorer on one run",
-            pa.schema(
-                [
-                    _text("run_id", required=True),
-                    _text("task_id"),
-                    _text("scorer", required=True),
-                    _text("scorer_version", required=True),
-                    _text("category", required=True),
-                    pa.field("score", pa.float64()),
-                    _text("sub_scores"),
-                    _texts("reasons"),
-                    _text("actor"),
-                    _text("extra"),
-                ]
-            ),
-            enums={"category": CATEGORIES},
-            json=("sub_scores", "extra"),
-        ),
-        Kind(
-            "tasks",
-            "one task, with what its runs are checked against",
-            pa.schema(
-                [
-                    _text("task_id", required=True),
-                    _text("language"),
-                    _text("description"),
-                    _text("starter_code"),
-                    _text("tests"),
-                    _text("entry_point"),
-                    _text("answer"),
-                    _text("split"),
-                    _text("extra"),
-                ]
-            ),
-            enums={},
-            json=("extra",),
-        ),
-        Kind(
-            "annotations",
-            "one finding of one version of an annotator on one event",
-            pa.schema(
-                [
-                    _text("target", required=True),
-                    _text("run_id"),
-                    _text("task_id"),
-                    _text("annotator", required=True),
-                    _text("annotator_version", required=True),
-                    _text("label"),
-                    pa.field("value", pa.float64()),
-                    _text("spans"),
-                    _text("against"),
-                    _text("extra"),
-                ]
-            ),
-            enums={},
-            json=("spans", "extra"),
-            optional=True,
-        ),
-        Kind(
-            "prompts",
-            "one prompt, or its place in a pool",
-            pa.schema(
-                [
-                    _text("prompt_id", required=True),
-                    _text("text", required=True),
-                    _text("messages"),
-                    _text("domain"),
-                    _text("language"),
-                    _text("split"),
-                    _text("pool"),
-                    _text("extra"),
-                ]
-            ),
-            enums={},
-            json=("messages", "extra"),
-            optional=True,
-        ),
-        Kind(
-            "replay",
-            "one sighting of a section of a training document",
-            pa.schema(
-                [
-                    _text("section_id", required=True),
-                    _text("section_type", required=True),
-                    _text("content", required=True),
-                    pa.field("content_bytes", pa.int64()),
-                    _text("document"),
-                    _text("training_run"),
-                    pa.field("weight", pa.float64()),
-                    pa.field("auto_mined", pa.bool_()),
-                    _text("judge_name"),
-                    pa.field("judge_score_chosen", pa.float64()),
-                    pa.field("judge_score_rejected", pa.float64()),
-                    pa.field("mined_at", TIMESTAMP),
-                    pa.field("mined_run_id", pa.int64()),
-                    _text("extra"),
-                ]
-            ),
-            enums={"section_type": SECTION_TYPES},
-            json=("extra",),
-            optional=True,
-        ),
-        Kind(
-            "retractions",
-            "one withdrawal of events, by event, run, task or source",
-            pa.schema(
-                [
-                    _text("target_type", required=True),
-                    _text("target", required=True),
-                    _text("reason"),
-                    _text("actor"),
-                    _text("extra"),
-                ]
-            ),
-            enums={"target_type": RETRACTION_TARGETS},
-            json=("extra",),
-        ),
-        Kind(
-            "rejects",
-            "one input that could not become an event",
-            pa.schema(
-                [
-                    _text("kind", required=True),
-                    _text("reader", required=True),
-                    _text("reason", required=True),
-                    _texts("errors"),
-                    _text("raw"),
-                    _text("raw_encoding"),
-                    _text("extra"),
-                ]
-            ),
-            enums={"raw_encoding": ("utf-8", "latin-1")},
-            json=("extra",),
-            placed=True,
-        ),
-        Kind(
-            "snapshots",
-            "one name or note given to a pin",
-            pa.schema(
-                [
-                    _text("snapshot_id", required=True),
-                    _text("name"),
-                    _text("note"),
-                    _text("actor"),
-                ]
-            ),
-            enums={},
-            json=(),
-            ledger=True,
-        ),
-        Kind(
-            "receipts",
-            "one thing that the lake did",
-            pa.schema(
-                [
-                    _text("stage", required=True),
-                    _text("inputs"),
-                    _text("outputs"),
-                    _text("counts"),
-                    _text("versions"),
-                    pa.field("duration_s", pa.float64()),
-                    pa.field("passed", pa.bool_()),
-                    _text("extra"),
-                ]
-            ),
-            enums={},
-            json=("inputs", "outputs", "counts", "versions", "extra"),
-            ledger=True,
-        ),
-        Kind(
-            "metrics",
-            "one report of how a training run goes",
-            pa.schema(
-                [
-                    _text("run", required=True),
-                    _text("what", required=True),
-                    pa.field("step", pa.int64()),
-                    pa.field("session", pa.int64()),
-                    pa.field("loss", pa.float64()),
-                    pa.field("learning_rate", pa.float64()),
-                    pa.field("grad_norm", pa.float64()),
-                    pa.field("seconds", pa.float64()),
-                    pa.field("tokens", pa.int64()),
-                    pa.field("trained_tokens", pa.int64()),
-                    pa.field("tokens_per_second", pa.float64()),
-                    pa.field("data_wait", pa.float64()),
-                    _text("extra"),
-                ]
-            ),
-            enums={"what": REPORTS},
-            json=("extra",),
-            ledger=True,
-        ),
-    )
-}
-
-# Dependent before depended-on: a pin reads versions in this order, so no pinned score lacks its evidence and no pinned
-# fact its withdrawal, although tables commit one by one.
-PIN_ORDER = ("rejects", "annotations", "scores", "evidence", "replay", "prompts", "tasks", "retractions")
-LEDGERS = tuple(kind.name for kind in KINDS.values() if kind.ledger)
-
-
-def kind_named(name: str) -> Kind:
-    """The kind of this name. Raises UsageError."""
-    try:
-        return KINDS[name]
-    except KeyError:
-        raise UsageError(
-            f"there is no kind of event named {name!r}",
-            f"the kinds are {', '.join(KINDS)}",
-        ) from None
 
 
 def to_table(kind: Kind, rows: pa.Table | pa.RecordBatch | list[dict[str, object]]) -> pa.Table:
@@ -373,41 +56,15 @@ def to_table(kind: Kind, rows: pa.Table | pa.RecordBatch | list[dict[str, object
 
 
 def with_ids(kind: Kind, table: pa.Table, batch: str) -> pa.Table:
-    """The events of a table made by `to_table`: the envelope added, in the order and schema of the table.
-
-    An id is 14 hexadecimal digits of `recorded_at` in microseconds since 1970 (zeros where unknown), a hyphen, and the
-    first 32 of the sha256 of what the event says: its kind, time and non-null columns, each with its name and length,
-    so no two contents share an encoding and a column that is added later changes no id.
-    """
+    """The events of a table made by `to_table`: the envelope added, in the order and schema of the table."""
     rows = len(table)
     made: dict[str, pa.Array | pa.ChunkedArray] = {
-        "event_id": pa.chunked_array([_ids(kind, part) for part in slices(table, _SLICE_BYTES)], pa.string()),
+        "event_id": pa.chunked_array([ids_of(kind, part) for part in slices(table, _SLICE_BYTES)], pa.string()),
         "schema_version": pa.array(np.full(rows, SCHEMA_VERSION, np.int32)),
         "batch": pa.repeat(batch, rows),
     }
     schema = kind.schema
     return pa.table([made[name] if name in made else table.column(name) for name in schema.names], schema=schema)
-
-
-def keys_of(ids: pa.Array) -> np.ndarray:
-    """A 64-bit key for each event id, shape (n,), uint64: equal ids have equal keys, and hardly any others."""
-    ids = _one_array(ids) if isinstance(ids, pa.ChunkedArray) else ids
-    if len(ids) == 0:
-        return np.empty(0, np.uint64)
-    text = _characters(ids).reshape(-1, ID_LENGTH)
-    halves = np.ascontiguousarray(text[:, -32:]).view(np.uint64)
-    mixed = halves[:, 0]
-    for column in range(1, 4):
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + halves[:, column]
-    return mixed ^ (mixed >> np.uint64(32))
-
-
-def digest_of(ids: pa.ChunkedArray) -> str:
-    """The sha256 of event ids one after the other: what tells a batch that is sent again from another one."""
-    made = hashlib.sha256()
-    for chunk in ids.chunks:
-        made.update(_characters(chunk).data)
-    return made.hexdigest()
 
 
 def slices(table: pa.Table, limit: int) -> Iterator[pa.Table]:
@@ -418,14 +75,6 @@ def slices(table: pa.Table, limit: int) -> Iterator[pa.Table]:
         yield from slices(table.slice(half), limit)
     elif len(table):
         yield table
-
-
-def _characters(ids: pa.Array) -> np.ndarray:
-    """The characters of event ids, one id after the other, without a copy."""
-    if len(ids) == 0:
-        return np.empty(0, np.uint8)
-    start = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset]
-    return np.frombuffer(ids.buffers()[2], np.uint8)[start : start + len(ids) * ID_LENGTH]
 
 
 def _checked(kind: Kind, rows: pa.Table | pa.RecordBatch) -> pa.Table:
@@ -600,69 +249,3 @@ def _check_times(kind: Kind, column: pa.ChunkedArray) -> None:
     if pc.any(bad, min_count=0).as_py():
         row = pc.index(bad, True).as_py()
         raise InvalidRows(f"{kind.name}: column 'recorded_at', row {row}: the time is not between 1970 and 4253")
-
-
-def _ids(kind: Kind, table: pa.Table) -> pa.Array:
-    names = [*kind.columns.names, *(("source",) if kind.placed else ())]
-    parts: list[pa.Array] = []
-    for name in names:
-        said = _said(_one_array(table.column(name)))
-        if said.null_count == len(said):
-            continue
-        length = pc.binary_length(said).cast(pa.string())
-        parts += [pc.binary_join_element_wise(f"\n{name}=", length, ":", "").cast(pa.binary()), said.cast(pa.binary())]
-    column = _one_array(table.column("recorded_at")).cast(pa.int64())
-    times = _hexadecimal(np.asarray(pc.fill_null(column, 0)))
-    short = pc.utf8_ltrim(_texts_of(times), "0")
-    told = pc.if_else(pc.is_null(column), "?", pc.if_else(pc.equal(short, ""), "0", short))
-    parts.insert(0, pc.binary_join_element_wise(kind.name, told, "\n").cast(pa.binary()))
-    contents = pc.binary_join_element_wise(*parts, b"", null_handling="skip")
-    offsets = np.frombuffer(contents.buffers()[1], np.int32)[: len(contents) + 1].tolist()
-    data = memoryview(contents.buffers()[2])
-    digests = b"".join([hashlib.sha256(data[start:end]).digest() for start, end in pairwise(offsets)])
-    ids = np.empty((len(contents), ID_LENGTH), np.uint8)
-    ids[:, :14] = times
-    ids[:, 14] = ord("-")
-    ids[:, 15:] = np.frombuffer(digests.hex().encode(), np.uint8).reshape(-1, 64)[:, :32]
-    return _texts_of(ids)
-
-
-def _hexadecimal(values: np.ndarray) -> np.ndarray:
-    """Numbers below 2^56 as 14 hexadecimal digits each, shape (n, 14), ASCII."""
-    shifts = np.arange(52, -4, -4, dtype=np.int64)
-    digits = (values[:, None] >> shifts) & 15
-    return np.frombuffer(b"0123456789abcdef", np.uint8)[digits]
-
-
-def _texts_of(characters: np.ndarray) -> pa.Array:
-    """Texts of one length, from their ASCII characters, shape (n, length)."""
-    count, length = characters.shape
-    offsets = np.arange(count + 1, dtype=np.int32) * length
-    data = np.ascontiguousarray(characters)
-    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(data))
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _said(column: pa.Array) -> pa.Array:
-    """A column as text that stays the same under every version of every library."""
-    if pa.types.is_string(column.type):
-        return column
-    if pa.types.is_timestamp(column.type):
-        return column.cast(pa.int64()).cast(pa.string())
-    if pa.types.is_floating(column.type):
-        bits = np.asarray(pc.fill_null(column, 0.0)).view(np.int64)
-        return pc.if_else(pc.is_valid(column), pa.array(bits).cast(pa.string()), None)
-    if pa.types.is_list(column.type):
-        items = column.flatten()
-        sized = pc.binary_join_element_wise(pc.binary_length(items).cast(pa.string()), items, ":")
-        sizes = np.asarray(pc.fill_null(pc.list_value_length(column), 0))
-        offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-        lists = pa.ListArray.from_arrays(offsets, sized, mask=pc.is_null(column))
-        return pc.binary_join(lists, ",")
-    if pa.types.is_struct(column.type):
-        texts = [msgspec.json.encode(value, order="sorted").decode() for value in column.to_pylist()]
-        return pa.array(texts, pa.string())
-    return column.cast(pa.string())

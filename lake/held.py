@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.errors import Damaged
-from lake.events import keys_of
+from lake.ids import keys_of
 from lake.snapshots import FilePin
 
 CAPACITY = 64_000_000  # keys, of 12 bytes with the number of their file

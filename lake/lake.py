@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from lake.commits import Commit, check_note
 from lake.errors import Damaged, LakeError, NotALake, SequenceTooLow, UnknownRef, UsageError
-from lake.events import KINDS, PIN_ORDER, kind_named, to_table
+from lake.events import to_table
 from lake.files import Store
 from lake.findings import Finding
+from lake.kinds import KINDS, PIN_ORDER, kind_named
 from lake.log import Appended, Log, Position
 from lake.released import Vacuumed, check_readable, hold
 from lake.snapshots import ID_LENGTH, Snapshot, manifest_of, paths_of, scan_files

@@ -46,9 +46,11 @@ from lake.commits import (
 )
 from lake.datafiles import ENCODERS, once, write
 from lake.errors import Contended, Damaged, LakeError, NotALake, SequenceTaken, SequenceTooLow
-from lake.events import Kind, digest_of, slices, with_ids
+from lake.events import slices, with_ids
 from lake.files import Store, is_scratch
 from lake.held import HeldIds
+from lake.ids import digest_of
+from lake.kinds import Kind
 from lake.snapshots import FILE_NAME, FilePin, TablePin
 from lake.states import READER_VERSION, State, States
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from lake.errors import Damaged, UsageError
-from lake.events import PIN_ORDER, Kind, kind_named
 from lake.files import VERIFY, Content, Store
+from lake.kinds import PIN_ORDER, Kind, kind_named
 
 ID_LENGTH = 32
 BATCH_ROWS = 16_384

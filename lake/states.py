@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from lake.checkpoints import CHECKPOINT, HINT, commit_sealed_in, read_hint
 from lake.commits import COMMIT, DAMAGED, NOT_NEXT, commit_name, decode, digest, file_pin
 from lake.errors import Damaged
-from lake.events import Kind
 from lake.files import Store
+from lake.kinds import Kind
 from lake.snapshots import FilePin
 
 AHEAD = 24  # commits that may be missing, and are missed, before later ones

@@ -31,9 +31,9 @@ from lake.commits import (
     torn,
 )
 from lake.errors import LakeError
-from lake.events import KINDS, Kind
 from lake.files import Entry, Store, is_scratch
 from lake.findings import Code, Export, Finding, NamedSnapshot, Report
+from lake.kinds import KINDS, Kind
 from lake.log import PROPERTIES, Log
 from lake.recorded import Recorded, changed_outputs, recorded_in
 from lake.snapshots import FILE_NAME, ID_LENGTH, FilePin, Snapshot, scan_files

@@ -20,7 +20,8 @@ import msgspec
 from ingest.scorers.report import Trial
 from ingest.scorers.scorer import Verdict
 from lake.errors import Damaged, LakeError
-from lake.events import KINDS, to_table, with_ids
+from lake.events import to_table, with_ids
+from lake.kinds import KINDS
 
 NAME = "rollouts.jsonl"
 STREAM = "grpo"

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from lake.errors import LakeError
-from lake.events import KINDS
+from lake.kinds import KINDS
 from views import engine
 from views.connect import Pinned, define, stand_in
 from views.policy import Policy

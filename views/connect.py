@@ -22,7 +22,7 @@ import msgspec
 import pyarrow as pa
 
 from lake.errors import Damaged, LakeError
-from lake.events import KINDS, LEDGERS, PIN_ORDER
+from lake.kinds import KINDS, LEDGERS, PIN_ORDER
 from views import engine, gates
 from views.policy import Policy
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.errors import UsageError
-from lake.events import SECTION_TYPES
+from lake.kinds import SECTION_TYPES
 
 Connection = Any  # what views.connect opens
 

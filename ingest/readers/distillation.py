@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ingest.rows import Place, Problem, Refused
-from lake.events import SCHEMA_VERSION
+from lake.kinds import SCHEMA_VERSION
 
 SCORER = "distillation"
 OBSERVER_VERDICTS = ("accept", "reject", "cycle")

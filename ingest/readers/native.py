@@ -13,7 +13,7 @@ from typing import Any
 from ingest.readers import prompts
 from ingest.replay import sightings
 from ingest.rows import Place, refuse
-from lake.events import KINDS, SCHEMA_VERSION
+from lake.kinds import KINDS, SCHEMA_VERSION
 
 _WORDS: dict[str, type] = {"int64": int, "bool": bool}
 _CALLED: dict[type, str] = {int: "a whole number", bool: "true or false"}

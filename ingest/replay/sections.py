@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from lake.events import SECTION_TYPES
+from lake.kinds import SECTION_TYPES
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from lake.errors import LakeError
-from lake.events import CATEGORIES
+from lake.kinds import CATEGORIES
 
 Evidence = Mapping[str, Any]  # a row of `evidence`, with `extra` and `messages` read
 Task = Mapping[str, Any]  # a row of `tasks`, with `extra` read

@@ -13,7 +13,7 @@ from exporters.plan import Options, Plan
 from exporters.relations import without_others
 from exporters.shapes import ROLES
 from lake.errors import UsageError
-from lake.events import CATEGORIES
+from lake.kinds import CATEGORIES
 from views import lineage
 from views.connect import sources
 from views.policy import Policy

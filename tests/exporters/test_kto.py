@@ -10,7 +10,7 @@ from exporters.datasets import DATASETS, kto
 from exporters.export import export, verify
 from exporters.faults import FirewallBreach, check
 from exporters.plan import Options
-from lake.events import CATEGORIES
+from lake.kinds import CATEGORIES
 from tests.exporters.conftest import run, verdict
 from tests.exporters.test_datasets import SOURCE, TURNS, source
 from views.connect import dumps, sources

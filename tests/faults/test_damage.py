@@ -14,8 +14,8 @@ import pytest
 
 from lake import Lake
 from lake.errors import LakeError
-from lake.events import KINDS
 from lake.findings import Code
+from lake.kinds import KINDS
 from lake.log import Log
 from lake.repair import Did, repair
 from lake.snapshots import scan_files

@@ -13,7 +13,7 @@ import pytest
 from lake import Lake
 from lake.commits import commit_name, seal
 from lake.errors import UsageError
-from lake.events import KINDS
+from lake.kinds import KINDS
 from tests.faults.readers import epoch
 from tests.lake.rows import evidence, much_evidence
 from views.connect import connect

@@ -27,7 +27,8 @@ from lake import Lake
 from lake.commits import commit_name, decode
 from lake.datafiles import encode, write
 from lake.errors import Damaged
-from lake.events import KINDS, to_table, with_ids
+from lake.events import to_table, with_ids
+from lake.kinds import KINDS
 from lake.log import PROPERTIES, Head, Log
 from tests.faults.races import EXPECTED, OPERATIONS, REFUSED, WRONG, expected, orders, race
 from tests.lake.rows import evidence, much_evidence

@@ -9,7 +9,7 @@ import pytest
 from lake import Lake
 from lake.commits import decode, seal
 from lake.errors import Damaged, InvalidRows, UsageError
-from lake.events import KINDS
+from lake.kinds import KINDS
 from tests.lake.arrow_types import EXACT, MATRIX, TARGETS, same
 from tests.lake.rows import much_evidence
 from views.connect import connect

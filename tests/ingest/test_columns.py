@@ -14,7 +14,7 @@ from ingest.columns import PlainRows
 from ingest.parse import Parsed, Parser
 from ingest.readers import READERS
 from lake import KINDS
-from lake.events import CATEGORIES, EVIDENCE_KINDS, ROLES
+from lake.kinds import CATEGORIES, EVIDENCE_KINDS, ROLES
 
 LIMIT = 4000
 SPECIAL = (

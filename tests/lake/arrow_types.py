@@ -6,7 +6,7 @@ import decimal
 import numpy as np
 import pyarrow as pa
 
-from lake.events import KINDS, SOURCE, TIMESTAMP
+from lake.kinds import KINDS, SOURCE, TIMESTAMP
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 AT = dt.datetime(2026, 11, 21, 6, 27, 3, 141_592, tzinfo=dt.UTC)

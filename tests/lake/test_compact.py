@@ -19,8 +19,8 @@ from lake import compact as door
 from lake.compact import Round, Sizes, compact, plan
 from lake.datafiles import encode, write
 from lake.errors import Contended, Damaged, LakeError, UsageError
-from lake.events import KINDS
 from lake.files import Folder
+from lake.kinds import KINDS
 from tests.lake.rows import evidence, much_evidence
 from tests.lake.writers import in_processes
 

@@ -19,18 +19,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import InvalidRows, UsageError
-from lake.events import (
-    DEEPEST_JSON,
-    ID_LENGTH,
-    KINDS,
-    PIN_ORDER,
-    SOURCE,
-    keys_of,
-    kind_named,
-    slices,
-    to_table,
-    with_ids,
-)
+from lake.events import DEEPEST_JSON, slices, to_table, with_ids
+from lake.ids import ID_LENGTH, keys_of
+from lake.kinds import KINDS, PIN_ORDER, SOURCE, kind_named
 from tests.lake.arrow_types import AT, EPOCH, EVIDENCE, EXACT, MATRIX, RUN, SCORE, SCORES, TARGETS, same
 
 TASKS, REJECTS = KINDS["tasks"], KINDS["rejects"]
@@ -171,7 +162,7 @@ def test_ids_know_nothing_of_how_the_rows_are_held():
 def test_ids_do_not_depend_on_the_process():
     """Another process, with another hash seed, gives the same ids."""
     program = (
-        "from lake.events import *; from lake.events import to_table, with_ids; kind = KINDS['evidence'];"
+        "from lake.events import to_table, with_ids; from lake.kinds import KINDS; kind = KINDS['evidence'];"
         f"print(with_ids(kind, to_table(kind, [{RUN!r}]), 'other')['event_id'][0])"
     )
     done = subprocess.run(

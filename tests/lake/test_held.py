@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.errors import Damaged
-from lake.events import keys_of
 from lake.held import HeldIds
+from lake.ids import keys_of
 from lake.snapshots import FilePin
 
 

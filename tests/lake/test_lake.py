@@ -13,8 +13,8 @@ import pytest
 import lake as door
 from lake import Lake
 from lake.errors import Damaged, InvalidRows, LakeError, NotALake, UnknownRef, UsageError
-from lake.events import KINDS
 from lake.findings import Code
+from lake.kinds import KINDS
 from tests.lake.rows import evidence, much_evidence
 from tests.lake.writers import create_one, in_processes, record_some
 

@@ -13,8 +13,8 @@ import pytest
 from lake import Lake
 from lake.commits import commit_name
 from lake.errors import LakeError, UsageError
-from lake.events import KINDS
 from lake.findings import Code
+from lake.kinds import KINDS
 from lake.repair import Act, Did, repair
 from tests.lake.damage import built, everything_read, files_of, flip
 from tests.lake.rows import evidence

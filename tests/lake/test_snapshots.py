@@ -18,8 +18,8 @@ import pytest
 
 from lake import Lake, Snapshot
 from lake.errors import Damaged, UnknownRef, UsageError
-from lake.events import KINDS, PIN_ORDER
 from lake.files import Folder
+from lake.kinds import KINDS, PIN_ORDER
 from lake.snapshots import BATCH_ROWS, ID_LENGTH
 from tests.lake.rows import evidence, much_evidence, scores
 from tests.lake.writers import WORKERS, write_pairs

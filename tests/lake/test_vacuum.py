@@ -13,8 +13,9 @@ from lake import released as heeded
 from lake import vacuum as door
 from lake.compact import compact
 from lake.errors import Contended, Damaged, LakeError, UsageError
-from lake.events import KINDS, to_table
+from lake.events import to_table
 from lake.files import Entry, Folder
+from lake.kinds import KINDS
 from lake.log import Log
 from lake.released import Vacuumed, announce, releases
 from lake.vacuum import LEAST, plan, vacuum

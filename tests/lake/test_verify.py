@@ -23,9 +23,10 @@ from lake import Lake
 from lake.commits import COMMIT, DataFile, chain, commit_name, digest, seal, torn
 from lake.datafiles import encode, write
 from lake.errors import Damaged, LakeError
-from lake.events import KINDS, to_table, with_ids
+from lake.events import to_table, with_ids
 from lake.files import Entry, Folder
 from lake.findings import NOTES, Code, Finding
+from lake.kinds import KINDS
 from lake.log import PROPERTIES, Log
 from lake.snapshots import FilePin
 from lake.verify import examine

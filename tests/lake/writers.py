@@ -5,8 +5,9 @@ from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 
 from lake import Lake
-from lake.events import KINDS, to_table
+from lake.events import to_table
 from lake.files import Folder
+from lake.kinds import KINDS
 from lake.log import Appended, Log
 from tests.lake.rows import evidence, much_evidence, scores
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.replay.documents import sections_of
 from ingest.replay.sections import Malformed, normalised, pairs, rows_of, section_id, trimmed, triples, written
-from lake.events import SECTION_TYPES
+from lake.kinds import SECTION_TYPES
 
 TEXTS = st.text(min_size=1).filter(str.strip)
 PAIR = "### Q\nwhat?\n### A\nthat.\n"

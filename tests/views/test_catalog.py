@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lake.events import PIN_ORDER
+from lake.kinds import PIN_ORDER
 from tests.views import world
 from views import Policy, catalog, connect
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lake.errors import InvalidRows, UsageError
-from lake.events import LEDGERS
+from lake.kinds import LEDGERS
 from views import catalog, connect, needed
 
 

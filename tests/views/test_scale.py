@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lake.events import KINDS, to_table, with_ids
+from lake.events import to_table, with_ids
+from lake.kinds import KINDS
 from tests.views import world
 from views import Policy, connect
 

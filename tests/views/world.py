@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake.events import KINDS, PIN_ORDER, to_table, with_ids
+from lake.events import to_table, with_ids
+from lake.kinds import KINDS, PIN_ORDER
 
 Row = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
