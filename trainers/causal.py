@@ -16,7 +16,7 @@ from peft import PeftModel
 
 from lake.errors import UsageError
 from trainers import batches, guards
-from trainers.adapters import adapt, prove_gradients
+from trainers.adapters import adapt
 from trainers.loop import FromPlan, HeldOut, Job, arguments, load, refuse_foreign_ids, vocabulary_of
 from trainers.order import Places
 from trainers.plan import Laid, Stage
@@ -65,8 +65,6 @@ def trainer(job: Job) -> transformers.Trainer:
     device = next(model.parameters()).device
     with made.accelerator.autocast():
         probed = guards.probe(model, vocabulary_of(model), device)
-        if isinstance(model, PeftModel):
-            prove_gradients(model, vocabulary_of(model), device)
     made.apart = {**msgspec.to_builtins(guarded), **msgspec.to_builtins(probed)}
     return made
 

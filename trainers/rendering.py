@@ -82,7 +82,7 @@ class Renderer:
         """What the ids of a row depend on, for a key."""
         if self._template is None:
             return {"tokenizer": self.encoder.identity, "template": None, "template_told": None}
-        template = hashlib.sha256(self._template.encode()).hexdigest()
+        template = _sha256(self._template)
         return {"tokenizer": self.encoder.identity, "template": template, "template_told": self._told}
 
     def rows(self, rows: Sequence[Row]) -> list[dict[str, Marked]]:
@@ -217,7 +217,10 @@ class Renderer:
 
 
 def refuse_unfit(shards: Shards, method: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises UsageError where shards have other fields than a method learns from, or tokens of another tokenizer."""
+    """Raises UsageError where shards are of other fields than a method's, of another tokenizer, or another template.
+
+    The template is the tokenizer's: one that settings name has been made that before.
+    """
     if set(shards.fields) != set(FIELDS[KINDS[method]]):
         raise UsageError(
             f"{shards.folder}: it has {', '.join(shards.fields)}, which {method} does not learn from",
@@ -229,6 +232,31 @@ def refuse_unfit(shards: Shards, method: str, tokenizer: PreTrainedTokenizerBase
             f"{shards.folder}: another tokenizer made its tokens than {tokenizer.name_or_path or 'the model'} has",
             "name the model that they were built for, or build them for this one: lake shards build",
         )
+    _refuse_drift(shards, method, tokenizer)
+
+
+def _refuse_drift(shards: Shards, method: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises UsageError where a tokenizer has another template than the one that conversations were written by."""
+    made_from = shards.description.made_from
+    told = made_from.get("template")
+    if told is None or tokenizer.chat_template is None:
+        return  # they are texts, or come to a model that has no template to begin with
+    date = made_from.get("policy", {}).get("harmony", {}).get("date")
+    try:
+        template = templates.chosen(tokenizer, None, learned=KINDS[method] != "prompt")
+        now = _sha256(templates.dated(template, date))
+    except UsageError:
+        now = None  # those were written by one that can be learned from
+    if now != told:
+        raise UsageError(
+            f"{shards.folder}: another chat template wrote its conversations than "
+            f"{tokenizer.name_or_path or 'the model'} has",
+            "name the file that they were built with (data.template), or build them again: lake shards build",
+        )
+
+
+def _sha256(template: str) -> str:
+    return hashlib.sha256(template.encode()).hexdigest()
 
 
 def _message(message: Any) -> dict[str, Any]:

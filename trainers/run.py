@@ -23,17 +23,19 @@ import msgspec
 import torch
 import transformers
 from accelerate.utils import broadcast_object_list
+from peft import PeftModel
 
 from lake.errors import LakeError, UsageError
 from trainers import metrics, record
-from trainers.adapters import verify_expert_lora
-from trainers.loop import Job, load_tokenizer, parts_of
+from trainers.adapters import prove_gradients, verify_expert_lora
+from trainers.loop import Job, load_tokenizer, parts_of, vocabulary_of
 from trainers.plan import Plan, plan
 from trainers.record import Run
 from trainers.recorder import Record
 from trainers.rendering import refuse_unfit
 from trainers.shards import TRAIN, VALIDATION, Shards, opened
 from trainers.spec import Model, RunSpec
+from trainers.templates import template_in
 from trainers.waiting import first
 
 RESULT = "model"
@@ -81,6 +83,9 @@ def prepare(
     # Resolved first and loaded by what was resolved: what the record names is what was trained.
     spec = msgspec.structs.replace(spec, model=_resolved(spec.model))
     tokenizer = load_tokenizer(spec.model)
+    if spec.data.template is not None:
+        # It goes with the weights: whoever asks the model writes as it was taught.
+        tokenizer.chat_template = template_in(Path(spec.data.template))
     with first():
         splits = shards_of(spec, tokenizer, progress, views)
     return Job(
@@ -122,6 +127,10 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
 def trainer_of(job: Job) -> transformers.Trainer:
     """The trainer of the run's method, with its model, ready to train. Raises LakeError."""
     made: transformers.Trainer = importlib.import_module(f"trainers.{_ROOMS[job.spec.method]}").trainer(job)
+    if isinstance(model := made.model, PeftModel):
+        # Where weights are shared out, they are not on the device yet.
+        with made.accelerator.autocast():
+            prove_gradients(model, vocabulary_of(model), next(model.parameters()).device)
     return made
 
 
