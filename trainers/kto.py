@@ -4,10 +4,11 @@ Let d be the log-probability of an answer's tokens under the policy, less that u
 how far the policy has gone from it. A wanted answer costs w_d (1 - sigmoid(beta (d - z))), an unwanted one
 w_u (1 - sigmoid(beta (z - d))): equation 7 of Ethayarajh et al., arXiv 2402.01306.
 
-z is the mean of d over answers that belong to other prompts, at least 0, and no gradient flows through it. TRL takes it
-over the rows that one device has at a time, so that its numbers change with the number of devices and of parts. Here it
-is one number a step, over all of its rows: each prompt with the answer of the row before it in the order of the stage,
-which is a function of the plan alone.
+z is the mean of d over prompts with answers that were given to something else, at least 0, and no gradient flows through
+it. TRL takes it over the rows that one device has at a time, so that its numbers change with the number of devices and
+of parts. Here it is one number a step, over all of its rows: each prompt with the answer of the row before it in the
+order of the stage, which is a function of the plan alone. That row may happen to have the same prompt, as rarely as
+order, which is by hash, brings two of its rows together; TRL does not look at it either.
 
 Not here: the reference and what rows have to be like, which is as in `answers`.
 """
@@ -78,7 +79,7 @@ def trainer(job: Job) -> transformers.Trainer:
     policy = answers.load_policy(job)
     answers.refuse_unfit(job, policy, (COMPLETION,))
     if job.shards.description.rows < 2:
-        raise UsageError(f"{job.shards.folder}: kto sets prompts beside the answers to others: it needs two rows", None)
+        raise UsageError(f"{job.shards.folder}: kto sets prompts beside the answers of other rows: it needs two rows", None)
     refuse_long(job, policy)
     settings = job.spec.preference or Preference()
     said = answers.arguments_of(job)
@@ -106,7 +107,7 @@ def trainer(job: Job) -> transformers.Trainer:
 
 
 def refuse_long(job: Job, model: Any) -> None:
-    """Raises UsageError where a prompt and the answer that it is set beside are longer than the model has positions."""
+    """Raises UsageError where a prompt and the answer of the row before are longer than the model has positions."""
     room = getattr(model.config, "max_position_embeddings", None)
     if room is None:
         return
@@ -115,7 +116,7 @@ def refuse_long(job: Job, model: Any) -> None:
         longest = int((prompts[laid.document] + completions[np.roll(laid.document, 1)]).max())
         if longest > room:
             raise UsageError(
-                f"{job.shards.folder}: a prompt and the answer to another have {longest} tokens together, more "
+                f"{job.shards.folder}: a prompt and the answer to another row's have {longest} tokens together, more "
                 f"than the {room} positions of the model",
                 f"say longest = {room // 2} and an overlong policy in [data]",
             )
@@ -125,7 +126,7 @@ def labelled(shards: Shards, pad: int) -> Make:
     """What makes arrays of the rows of a stage, int64 of shape (rows, longest), and `label`, bool of shape (rows,).
 
     `input_ids`, `attention_mask` and `completion_mask`; the same with `KL_` before are of the prompts with the answers
-    to others. Raises UsageError where a row has no label.
+    of the rows before them. Raises UsageError where a row has no label.
     """
     column = shards.rows([LABEL]).column(LABEL).to_pylist()
     if not all(isinstance(label, bool) for label in column):
