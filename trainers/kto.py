@@ -4,11 +4,11 @@ Let d be the log-probability of an answer's tokens under the policy, less that u
 how far the policy has gone from it. A wanted answer costs w_d (1 - sigmoid(beta (d - z))), an unwanted one
 w_u (1 - sigmoid(beta (z - d))): equation 7 of Ethayarajh et al., arXiv 2402.01306.
 
-z is the mean of d over prompts with answers that were given to something else, at least 0, and no gradient flows through
-it. TRL takes it over the rows that one device has at a time, so that its numbers change with the number of devices and
-of parts. Here it is one number a step, over all of its rows: each prompt with the answer of the row before it in the
-order of the stage, which is a function of the plan alone. That row may happen to have the same prompt, as rarely as
-order, which is by hash, brings two of its rows together; TRL does not look at it either.
+z is the mean of d over prompts beside the answers of other rows, at least 0, and no gradient flows through it. TRL
+takes it over the rows that one device has at a time, so that its numbers change with the number of devices and of
+parts. Here it is one number a step, over all of its rows: each prompt with the answer of the row before it in the order
+of the stage, which is a function of the plan alone. The two may happen to have the same prompt, as rarely as an order
+by hash brings such rows together; TRL does not look at that either.
 
 Not here: the reference and what rows have to be like, which is as in `answers`.
 """
@@ -79,7 +79,7 @@ def trainer(job: Job) -> transformers.Trainer:
     policy = answers.load_policy(job)
     answers.refuse_unfit(job, policy, (COMPLETION,))
     if job.shards.description.rows < 2:
-        raise UsageError(f"{job.shards.folder}: kto sets prompts beside the answers of other rows: it needs two rows", None)
+        raise UsageError(f"{job.shards.folder}: kto sets prompts beside the answers of others: it needs two rows", None)
     refuse_long(job, policy)
     settings = job.spec.preference or Preference()
     said = answers.arguments_of(job)
