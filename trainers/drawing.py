@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
+from lake.errors import LakeError
 from trainers.order import splitmix64
 
 _STEP = 1000003
@@ -41,7 +42,10 @@ class Draw(LogitsProcessor):
         self._drawn = 0
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Logits of shape (rows, vocabulary): 0 for the token that was drawn, minus infinity for all others."""
+        """Logits of shape (rows, vocabulary): 0 for the token that was drawn, minus infinity for all others.
+
+        Raises LakeError where a row's logits are no numbers, or leave no token possible.
+        """
         mixed = splitmix64(self._keys ^ np.uint64(self._drawn)) >> np.uint64(11)
         uniform = torch.from_numpy(mixed.astype(np.float64) * 2.0**-53).to(scores.device)
         self._drawn += 1
@@ -49,6 +53,12 @@ class Draw(LogitsProcessor):
         if self._top is not None:
             logits = self._top(input_ids, logits)
         passed = logits.softmax(-1).cumsum(-1)
+        # A single nan or infinity is in every sum of its row, and the place of a number among them would mean nothing.
+        if not passed[:, -1].isfinite().all():
+            raise LakeError(
+                f"the policy's logits for token {self._drawn} of an answer are no numbers that one can be drawn from",
+                "lower learning_rate or max_grad_norm, or begin with more warmup_steps; then resume a checkpoint",
+            )
         drawn = torch.searchsorted(passed, uniform[:, None] * passed[:, -1:], right=True)
         only: Any = torch.full_like(scores, -torch.inf)
         return only.scatter_(1, drawn.clamp_(max=scores.shape[1] - 1), 0.0)

@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from lake.errors import LakeError  # noqa: E402
 from trainers.drawing import Draw, drawing, seed_of  # noqa: E402
 
 torch.set_num_threads(1)
@@ -48,6 +49,16 @@ def test_only_the_likeliest_are_drawn():
     kept = torch.softmax(torch.tensor([2.0, 1.5]), -1).numpy()
     assert np.abs(found[[0, 5]] - kept).max() < 0.012
     assert found[[1, 2, 3, 4]].sum() == 0
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+@pytest.mark.parametrize("broken", [[0.0, torch.nan], [0.0, torch.inf], [-torch.inf, -torch.inf]])
+def test_nothing_is_drawn_from_what_is_no_number(broken, top_p):
+    """Where one row has a logit that is nan or infinite, or no token that is possible, the draw is refused."""
+    draw = Draw([1, 2], 1.0, top_p)
+    draw(torch.zeros((2, 1), dtype=torch.long), torch.tensor([[0.0, 1.0], [0.0, -torch.inf]]))
+    with pytest.raises(LakeError, match="logits for token 2"):
+        draw(torch.zeros((2, 1), dtype=torch.long), torch.tensor([[0.0, 1.0], broken]))
 
 
 def test_a_row_is_drawn_alike_in_any_company():
