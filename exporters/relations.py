@@ -22,7 +22,7 @@ from exporters.plan import Plan
 from exporters.receipt import Counts
 from exporters.rendering import render
 from lake import LakeError, Snapshot
-from views.connect import connect, needed
+from views.connect import connect, needed, of_dataset
 from views.gates import as_they_stand
 
 # The engine's share of the 2 GiB that an export may take; a row group, a few slices and the libraries are the rest.
@@ -174,9 +174,8 @@ class Relations:
 
 def without_others(plan: Plan) -> dict[str, str]:
     """The relations without what other datasets consider: to bind all of it takes longer than a small export."""
-    checks = plan.sql.get("dataset_checks", "")
-    own = [each for each in checks.split("\nunion all\n") if f"'{plan.dataset.name}' as dataset" in each]
-    return {**plan.sql, "dataset_checks": own[0]} if len(own) == 1 else dict(plan.sql)
+    checks = {name: of_dataset(text, plan.dataset.name) for name, text in plan.sql.items() if name == "dataset_checks"}
+    return {**plan.sql, **checks}
 
 
 # The last task of each block of evidence, in order.

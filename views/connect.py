@@ -102,6 +102,12 @@ def needed(text: str, sql: Mapping[str, str] | None = None) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def of_dataset(text: str, dataset: str) -> str:
+    """Of a relation over all datasets the part that is about one, which takes less to bind; all of it if none is."""
+    own = [each for each in text.split("\nunion all\n") if f"'{dataset}' as dataset" in each]
+    return own[0] if len(own) == 1 else text
+
+
 def connect(
     snapshot: Pinned,
     policy: Policy | None = None,

@@ -19,7 +19,8 @@ import msgspec
 
 from lake.errors import UnknownRef, UsageError
 from views import engine
-from views.connect import Pinned, define
+from views.connect import Pinned, define, needed, of_dataset, sources
+from views.gates import as_they_stand
 from views.policy import Policy
 
 # All but `prompts`, whose rows are no runs and no tasks.
@@ -37,6 +38,7 @@ DATASETS = (
     "eval",
 )
 
+_COMPARED = "exported_rows bearings"  # what a comparison reads
 _EXPORTED = re.compile(r"(?:sft|rag|kto|domain|pretrain|trajectories|mutations)-([0-9a-f]{16})")
 _EXPORTED_TASK = re.compile(r"(?:grpo|eval)-([0-9a-f]{16})")
 _PAIR = re.compile(r"pref-[0-9a-f]{16}")
@@ -105,13 +107,20 @@ def diff(
     """
     if dataset is not None and dataset not in DATASETS:
         raise UsageError(f"there is no dataset {dataset!r}", f"the datasets are {', '.join(DATASETS)}")
+    policy = policy or Policy()
+    sides = {}
     con = engine.connection()
     try:
         for number, (name, snapshot) in enumerate((("old", old), ("new", new))):
+            sides[name] = needed(_COMPARED, as_they_stand(sql[number] if sql else sources(), policy.quality))
             con.execute(f"attach ':memory:' as {name}")
             con.execute(f"use {name}")
-            define(con, snapshot, policy or Policy(), sql[number] if sql else None)
+            define(con, snapshot, policy, sides[name])
+        con.execute(f"create temp table moved as {_question('moved')}")
         for each in DATASETS if dataset is None else (dataset,):
+            for name, texts in sides.items():
+                con.execute(f"use {name}")
+                con.execute(f"create or replace view exported_rows as {of_dataset(texts['exported_rows'], each)}")
             con.execute("set variable dataset = ?", [each])
             con.execute(_question("changes"))
             while rows := con.fetchmany(1000):

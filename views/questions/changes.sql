@@ -1,5 +1,5 @@
 -- One row per row of a dataset that two databases, `old` and `new`, do not have alike, with the event that did it: one
--- that only one of them has, about the row's runs if there is one, else about its task; the newest of these
+-- that has `moved`, about the row's runs if there is one, else about its task; the newest of these
 with
 before as (
     select
@@ -38,16 +38,6 @@ differences as (
     where before.fingerprint is distinct from after.fingerprint
 ),
 
-events as (
-    select later.*
-    from new.bearings as later
-    anti join old.bearings as earlier on later.event_id = earlier.event_id
-    union all
-    select earlier.*
-    from old.bearings as earlier
-    anti join new.bearings as later on earlier.event_id = later.event_id
-),
-
 -- An equality each, rather than one join with an `or` in it, so that each is a hash join.
 causes as (
     select
@@ -55,21 +45,21 @@ causes as (
         1 as distance,
         event.*
     from differences as difference
-    inner join events as event on difference.run_id = event.run_id
+    inner join moved as event on difference.run_id = event.run_id
     union all
     select
         difference.id,
         1 as distance,
         event.*
     from differences as difference
-    inner join events as event on difference.rejected_run_id = event.run_id
+    inner join moved as event on difference.rejected_run_id = event.run_id
     union all
     select
         difference.id,
         case when event.run_id is null then 1 else 2 end as distance,
         event.*
     from differences as difference
-    inner join events as event on difference.task_id = event.task_id
+    inner join moved as event on difference.task_id = event.task_id
 ),
 
 newest as (
