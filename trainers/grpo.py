@@ -67,6 +67,8 @@ def trainer(job: Job) -> transformers.Trainer:
                 max_completion_length=said.max_new_tokens,
                 temperature=said.temperature,
                 loss_type=said.loss,
+                # What TRL clips at by default is meant for ratios less 1; CISPO's bound is one of ratios.
+                epsilon_high=5.0 if said.loss == "cispo" else None,
                 beta=0.0,  # or TRL would load a reference by the name in the model's config
                 router_aux_loss_coef=0.0,
                 disable_dropout=True,
