@@ -22,7 +22,7 @@ import msgspec
 
 from ingest import sandbox
 from ingest.scorers import configuration, rust
-from ingest.scorers.harness import wire
+from ingest.scorers.harness import codec
 from ingest.scorers.report import Report, Trial, concluded
 from ingest.scorers.scorer import Evidence, NotScored, Task, Verdict, text_of
 from lake.errors import LakeError
@@ -138,7 +138,7 @@ class TaskTests:
 
 
 def _program(name: str, orders: dict[str, object], pass_fds: tuple[int, ...]) -> sandbox.Program:
-    return sandbox.Program(entry=HARNESS / name, files={"orders": wire.dumps(orders)}, pass_fds=pass_fds)
+    return sandbox.Program(entry=HARNESS / name, files={"orders": codec.dumps(orders)}, pass_fds=pass_fds)
 
 
 def code_in(text: str, entry_point: str, languages: tuple[str, ...] = PYTHON) -> str:
@@ -165,8 +165,8 @@ def read_report(channel: int) -> dict[str, object] | None:
             break
         data += part
     try:
-        report = wire.loads(data)
-    except wire.Broken:
+        report = codec.loads(data)
+    except codec.Broken:
         return None
     return report if isinstance(report, dict) else None
 

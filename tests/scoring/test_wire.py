@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.scorers.harness import wire
+from ingest.scorers.harness import codec, wire
 
 SCALARS = (
     st.none()
@@ -67,39 +67,39 @@ def canonical(value):
 @given(VALUES)
 def test_plain_values_cross_unchanged(value):
     """What is sent is what arrives, with its types."""
-    assert canonical(wire.loads(wire.dumps(value))) == canonical(value)
+    assert canonical(codec.loads(codec.dumps(value))) == canonical(value)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_value_or_broken(data):
     """Bytes from outside are decoded or refused, and nothing else happens."""
-    with contextlib.suppress(wire.Broken):
-        wire.loads(data)
+    with contextlib.suppress(codec.Broken):
+        codec.loads(data)
 
 
 @settings(max_examples=60)
 @given(VALUES, st.data())
 def test_damaged_values_are_a_value_or_broken(value, data):
     """Also bytes that are nearly right."""
-    sent = bytearray(wire.dumps(value))
+    sent = bytearray(codec.dumps(value))
     sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(wire.Broken):
-        wire.loads(bytes(sent))
+    with contextlib.suppress(codec.Broken):
+        codec.loads(bytes(sent))
 
 
 def test_what_is_no_plain_value_is_not_dumped():
     """An object has no bytes; nor has a class that only says it is a standard one."""
     impostor = type("Decimal", (), {"__module__": "decimal"})
     for value in (object(), impostor(), eval, lambda: 1, type("E", (Exception,), {})):
-        with pytest.raises(wire.Broken):
-            wire.dumps(value)
+        with pytest.raises(codec.Broken):
+            codec.dumps(value)
 
 
 def test_shared_and_circular_containers_stay_so():
     """What is one list on this side is one list on the other."""
     inner: list[object] = []
     inner.append(inner)
-    first, second = wire.loads(wire.dumps((inner, inner)))
+    first, second = codec.loads(codec.dumps((inner, inner)))
     assert first is second
     assert first[0] is first
 
@@ -127,7 +127,7 @@ class Ends:
     def serve(self):
         try:
             self.there.serve_forever()
-        except (wire.Gone, wire.Broken):
+        except (wire.Gone, codec.Broken):
             return
 
     def serve_here(self, operation, arguments):
@@ -423,14 +423,14 @@ def test_whatever_is_no_answer_is_the_end(sent):
 
 def test_a_container_cannot_change_its_kind():
     """What comes back for a list is a list."""
-    decoder = wire.Decoder(b"d" + b"\0" * 8, lambda decoder, tag: None, [[]])
-    with pytest.raises(wire.Broken):
+    decoder = codec.Decoder(b"d" + b"\0" * 8, lambda decoder, tag: None, [[]])
+    with pytest.raises(codec.Broken):
         decoder.refresh(1)
 
 
 def test_numbers_keep_their_peculiarities():
     """Not a number, the infinities, minus zero, and numbers of any length."""
-    nan, infinity, zero, large = wire.loads(wire.dumps((math.nan, -math.inf, -0.0, -(7**5000))))
+    nan, infinity, zero, large = codec.loads(codec.dumps((math.nan, -math.inf, -0.0, -(7**5000))))
     assert math.isnan(nan)
     assert infinity == -math.inf
     assert math.copysign(1, zero) == -1
@@ -439,9 +439,9 @@ def test_numbers_keep_their_peculiarities():
 
 def test_an_unknown_exception_is_an_exception():
     """A name that is no built-in exception stands for Exception, whatever else it names."""
-    assert wire.builtin_exception("eval") is Exception
-    assert wire.builtin_exception("Nothing") is Exception
-    assert wire.builtin_exception("SystemExit") is SystemExit
+    assert codec.builtin_exception("eval") is Exception
+    assert codec.builtin_exception("Nothing") is Exception
+    assert codec.builtin_exception("SystemExit") is SystemExit
 
 
 def test_standard_values_cross():
@@ -454,4 +454,4 @@ def test_standard_values_cross():
         dt.time(3, 4),
         dt.timedelta(days=-1, microseconds=1),
     ]
-    assert wire.loads(wire.dumps(values)) == values
+    assert codec.loads(codec.dumps(values)) == values

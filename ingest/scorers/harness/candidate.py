@@ -15,9 +15,10 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.scorers.harness import wire
+    from ingest.scorers.harness import codec, wire
 else:
-    import wire  # this file is started by path, where the product is not to be had
+    import codec  # this file is started by path, where the product is not to be had
+    import wire
 
 PRINTED_CHARACTERS = 1 << 20
 MODULE = "solution"
@@ -178,7 +179,7 @@ def operations(orders: dict[str, Any], module: types.ModuleType) -> dict[str, An
 def main() -> None:
     """Serve the judge until it has seen enough."""
     with open("orders", "rb") as file:
-        orders = wire.loads(file.read())
+        orders = codec.loads(file.read())
     os.unlink("orders")
     printed = sys.stdout = Printed()
     module = sys.modules[MODULE] = types.ModuleType(MODULE)

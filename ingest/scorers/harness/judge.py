@@ -23,9 +23,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.scorers.harness import wire
+    from ingest.scorers.harness import codec, wire
 else:
-    import wire  # this file is started by path, where the product is not to be had
+    import codec  # this file is started by path, where the product is not to be had
+    import wire
 
 TESTS = "tests.py"
 MESSAGES = 10
@@ -387,8 +388,8 @@ def _line_of(error: BaseException) -> int:
 def main() -> None:
     """Run the tests and send the parent what came of them."""
     with open("orders", "rb") as file:
-        orders = wire.loads(file.read())
-    data = wire.dumps(judged(orders))
+        orders = codec.loads(file.read())
+    data = codec.dumps(judged(orders))
     while data:
         data = data[os.write(orders["report"], data) :]
 
