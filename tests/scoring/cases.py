@@ -114,7 +114,7 @@ for one in gc.get_objects():
 add = 3""",
     "sends a report": """\
 import os, sys
-report = sys.modules['wire'].dumps({'complete': True, 'state': 'loaded', 'passed': 9, 'asked': 9})
+report = sys.modules['codec'].dumps({'complete': True, 'state': 'loaded', 'passed': 9, 'asked': 9})
 for n in range(3, 64):
     try: os.write(n, report)
     except OSError: pass

@@ -19,7 +19,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleT
     """The modules of the harness by name, imported as the sandbox imports them: from their folder."""
     monkeypatch.syspath_prepend(str(HARNESS))
     yield importlib.import_module
-    for name in ("wire", "judge", "candidate", "solution", "main", "elsewhere"):
+    for name in ("codec", "wire", "judge", "candidate", "solution", "main", "elsewhere"):
         sys.modules.pop(name, None)
 
 

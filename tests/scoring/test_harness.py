@@ -13,7 +13,7 @@ from tests.scoring.cases import DATA_TASKS, HONEST_FAILURES, RIGHT, SHAPES, SHOW
 @pytest.fixture
 def judged(harness):
     """Runs tests against code, and returns what the judge reports."""
-    judge, candidate, wire = harness("judge"), harness("candidate"), harness("wire")
+    judge, candidate, codec = (harness(name) for name in ("judge", "candidate", "codec"))
 
     def run(code, tests, starter_code="", entry_point="add"):
         ours, theirs = socket.socketpair()
@@ -24,7 +24,7 @@ def judged(harness):
             "entry_point": entry_point,
             "connection": os.dup(theirs.fileno()),
         }
-        thread = threading.Thread(target=serve, args=(candidate, wire, orders, printed), daemon=True)
+        thread = threading.Thread(target=serve, args=(candidate, codec, orders, printed), daemon=True)
         thread.start()
         report = judge.judged(
             {
@@ -42,10 +42,10 @@ def judged(harness):
     return run
 
 
-def serve(candidate, wire, orders, printed):
+def serve(candidate, codec, orders, printed):
     try:
         candidate.serve(orders, printed, types.ModuleType("solution"))
-    except wire.Broken:
+    except codec.Broken:
         return
 
 
