@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from lake.errors import Damaged, UsageError
 from lake.files import VERIFY, Content, Store
@@ -169,6 +168,9 @@ def odd_column(kind: Kind, schema: pa.Schema) -> str | None:
 
 
 def _batches(paths: list[str], kind: Kind, files: Sequence[FilePin], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    # It loads pandas where there is one, which takes longer than all else at the start; most commands read with DuckDB.
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
     try:
