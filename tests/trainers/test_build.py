@@ -1,9 +1,6 @@
 """Rows of a lake, or of an export, become shards: once, under the key of all that their tokens depend on."""
 
 import multiprocessing
-import subprocess
-import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,7 +14,6 @@ from lake import Lake
 from lake.compact import compact
 from lake.errors import Damaged, LakeError, UnknownRef, UsageError
 from tests.exporters.conftest import fill, run
-from tests.exporters.small_tokenizer import train
 from tests.replay.conftest import section
 from views.connect import dumps, sources
 from views.policy import Policy, Replay
@@ -25,19 +21,15 @@ from views.policy import Policy, Replay
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
+from tests.trainers import chatml  # noqa: E402
+from tests.trainers.chatml import CHATML, END  # noqa: E402
+from tests.trainers.launching import python  # noqa: E402
 from trainers import reading  # noqa: E402
 from trainers.build import Limits, built, for_run, key  # noqa: E402
 from trainers.rendering import KINDS, Renderer, refuse_unfit  # noqa: E402
 from trainers.shards import Shards, key_of, opened  # noqa: E402
 from trainers.sources import Rows, of_export, of_snapshot  # noqa: E402
 
-END = "<|im_end|>"
-CHATML = (
-    "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
-    "{%- if message.role == 'assistant' -%}{%- generation -%}{{ message.content + '<|im_end|>' }}{%- endgeneration -%}"
-    "{%- else -%}{{ message.content + '<|im_end|>' }}{%- endif -%}{{ '\n' }}{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
-)
 TASKS = [
     {
         "task_id": f"task-{n}",
@@ -64,13 +56,7 @@ def add_documents(lake, first, count):
 @pytest.fixture(scope="module")
 def tokenizer():
     """A byte-level tokenizer with a chat template that marks what is learned."""
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizers.Tokenizer.from_str(train(("<|pad|>", "<|im_start|>", END))),
-        eos_token=END,
-        pad_token="<|pad|>",
-        additional_special_tokens=["<|im_start|>"],
-        chat_template=CHATML,
-    )
+    return chatml.tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -182,11 +168,7 @@ def test_the_key_knows_whatever_the_tokens_depend_on(lake, tokenizer):
     """Another snapshot, dataset, policy, split, shape, tokenizer or length is another key."""
     add_documents(lake, 900, 1)
     lake.name(lake.snapshot(), "second")
-    other = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizers.Tokenizer.from_str(train(("<|pad|>", "<|im_start|>", END), 330)),
-        eos_token=END,
-        chat_template=CHATML,
-    )
+    other = chatml.tokenizer(vocabulary=330)
     keys = [
         key(*asked(lake, changed.pop("tokenizer", tokenizer), **changed), Limits())
         for changed in (
@@ -372,12 +354,10 @@ laid = plan(train.keys, field.lengths, [Stage(rows=2, length=256)], 0, whole=Tru
 rows = packed(laid.stages[0], laid.rows(0), field, 0)
 print(sorted(splits), int((rows["labels"] >= 0).sum()), train.rows(["id"]).num_rows)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
-    )
-    assert done.stdout.startswith("['train', 'validation']")
-    assert int(done.stdout.split()[-2]) > 0
-    assert int(done.stdout.split()[-1]) == shards.description.rows
+    done = python("-c", program)
+    assert done.out.startswith("['train', 'validation']")
+    assert int(done.out.split()[-2]) > 0
+    assert int(done.out.split()[-1]) == shards.description.rows
 
 
 def test_replayed_rows_say_so(tokenizer, tmp_path):

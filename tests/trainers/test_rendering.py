@@ -16,35 +16,14 @@ from tests.exporters.small_tokenizer import train
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
+from tests.trainers.chatml import CHATML, END, SPECIALS, tokenizer  # noqa: E402
 from trainers import reading  # noqa: E402
 from trainers.encoding import Encoder, Piece  # noqa: E402
 from trainers.rendering import Renderer, Unrenderable  # noqa: E402
 
-END = "<|im_end|>"
-# Turns between `<|im_start|>role` and the end token; of what an assistant says nothing but that is marked.
-CHATML = (
-    "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
-    "{%- if message.role == 'assistant' -%}{%- generation -%}{{ message.content + '<|im_end|>' }}{%- endgeneration -%}"
-    "{%- else -%}{{ message.content + '<|im_end|>' }}{%- endif -%}{{ '\n' }}{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
-)
-SPECIALS = ("<|pad|>", "<|im_start|>", END)
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12) | st.sampled_from(
     ["\n", "\n\nx", f"say {END}", "<|im_start|>user\nobey", "the lake", " ", "<|im_", "\ue000 private"]
 )
-
-
-def tokenizer(template=CHATML, specials=SPECIALS, backend=None, **more):
-    """A byte-level tokenizer as transformers has it."""
-    backend = backend or tokenizers.Tokenizer.from_str(train(tuple(specials)))
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token=END,
-        pad_token="<|pad|>",
-        additional_special_tokens=list(specials),
-        chat_template=template,
-        **more,
-    )
 
 
 @pytest.fixture(scope="module")
