@@ -9,9 +9,10 @@ Every row that is offered is kept, cut, or counted among those that were dropped
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,23 @@ def for_run(
 
     `views` are the rules of an older run, by the digest in its record.
     """
+    source, rows = _asked(spec, tokenizer, views)
+    return built(source, rows.renderer, rows.limits, Path(spec.data.shards), progress)
+
+
+def anew(
+    spec: RunSpec, tokenizer: PreTrainedTokenizerBase, count: int
+) -> Iterator[tuple[str, str, Mapping[str, Marked]]]:
+    """The first rows that a run trains on, made once more: the split of each, its id, its fields. Raises LakeError."""
+    source, rows = _asked(spec, tokenizer, None)
+    made = (
+        (part.split, str(row["id"]), fields) for part in source.read() for row, fields in rows.kept(part.rows[:count])
+    )
+    yield from islice(made, count)
+
+
+def _asked(spec: RunSpec, tokenizer: PreTrainedTokenizerBase, views: str | None) -> "tuple[Source, _Rows]":
+    """Where a run's rows come from, and what makes tokens of them."""
     data, kind = spec.data, KINDS[spec.method]
     source: Source
     if data.export is not None:
@@ -89,7 +107,7 @@ def for_run(
         source = of_snapshot(lake, data.snapshot, spec.dataset, kind, options)
     template = None if data.template is None else template_in(Path(data.template))
     renderer = Renderer(tokenizer, kind, chat=source.chat, template=template, date=source.date)
-    return built(source, renderer, Limits(spec.longest, data.overlong), Path(data.shards), progress)
+    return source, _Rows(renderer, Limits(spec.longest, data.overlong))
 
 
 def built(
@@ -126,7 +144,7 @@ def _write(made_from: Mapping[str, Any], source: Source, target: _Target, progre
     with ExitStack() as stack:
         made = {
             split: _Split(
-                stack.enter_context(writing(folder / split, FIELDS[renderer.kind], columns)), renderer, limits
+                stack.enter_context(writing(folder / split, FIELDS[renderer.kind], columns)), _Rows(renderer, limits)
             )
             for split in splits
         }
@@ -143,14 +161,32 @@ def _write(made_from: Mapping[str, Any], source: Source, target: _Target, progre
                 f"'lake health' and 'lake quarantine {source.said['dataset']}' tell what became of its records",
             )
         for split, one in made.items():
-            one.writer.finish(made_from, one.counts, split)
+            one.writer.finish(made_from, one.rows.counts, split)
 
 
-@dataclass
-class _Split:
+class _Split(NamedTuple):
     """The shards of one split while they are written."""
 
     writer: ShardWriter
+    rows: "_Rows"
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Render rows, and keep what may be kept of them."""
+        for row, fields in self.rows.kept(rows):
+            self.writer.add(self._beside(row), fields)
+
+    def _beside(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What travels with a row's tokens."""
+        kept = {name: row.get(name) for name in (*_ALWAYS, *_COLUMNS[self.rows.renderer.kind])}
+        if replayed := row.get("_replay"):
+            kept["section_id"] = replayed["section_id"]
+        return kept
+
+
+@dataclass
+class _Rows:
+    """Makes tokens of rows, and counts what becomes of each."""
+
     renderer: Renderer
     limits: Limits
     counts: dict[str, int] = field(
@@ -159,16 +195,17 @@ class _Split:
         )
     )
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Render rows, and keep what may be kept of them."""
+    def kept(self, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Marked]]]:
+        """Of these rows those that are kept, with their fields. Raises LakeError."""
         spelt = self.renderer.literal_rows
-        for row, fields in zip(rows, self.renderer.rows(rows), strict=True):
+        made = self.renderer.rows(rows)
+        self.counts["literal_specials"] += self.renderer.literal_rows - spelt
+        for row, fields in zip(rows, made, strict=True):
             self.counts["offered"] += 1
             kept = self._kept(row, fields)
             if kept is not None:
                 self.counts["kept"] += 1
-                self.writer.add(self._beside(row), kept)
-        self.counts["literal_specials"] += self.renderer.literal_rows - spelt
+                yield row, kept
 
     def _kept(self, row: Mapping[str, Any], fields: dict[str, Marked]) -> dict[str, Marked] | None:
         """The fields as they are kept, None where the row is dropped; both are counted."""
@@ -197,13 +234,6 @@ class _Split:
         self.counts["truncated"] += after < before
         self.counts["tokens_lost"] += before - after
         return fields
-
-    def _beside(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What travels with a row's tokens."""
-        kept = {name: row.get(name) for name in (*_ALWAYS, *_COLUMNS[self.renderer.kind])}
-        if replayed := row.get("_replay"):
-            kept["section_id"] = replayed["section_id"]
-        return kept
 
 
 def _tokens(fields: Mapping[str, Marked]) -> int:
