@@ -47,6 +47,8 @@ def repeat(recorded: Path, out: Path | None = None) -> Compared:
     except msgspec.ValidationError as error:
         raise Damaged(f"{folder / record.NAME}: configuration: {error}", "was it written by another version?") from None
     again = out or folder.with_name(f"{folder.name}-again")
+    if again.exists():
+        raise UsageError(f"{again}: there is something here already", "remove it, or name a new folder with --out")
     job = prepare(msgspec.structs.replace(said, out=str(again.absolute())), views=before.views)
     after = train(job)
     same = {

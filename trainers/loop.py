@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import transformers
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, IterableDataset
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import SchedulerType
@@ -107,6 +108,7 @@ class FromPlan:
     make: Make
     state: Any
     args: Any
+    model: Any
     eval_dataset: Any
     waited: float = 0.0
 
@@ -130,6 +132,12 @@ class FromPlan:
             share = self.eval_dataset.share(inputs)
             loss = loss * share if share else torch.zeros_like(loss)
         return loss, *others
+
+    def _issue_warnings_after_load(self, loaded: Any) -> None:
+        """Say nothing of weights that a checkpoint does not repeat, because they are others by another name."""
+        above: Any = super()
+        missing = [name for name in loaded.missing_keys if name not in self.model.all_tied_weights_keys]
+        above._issue_warnings_after_load(loaded._replace(missing_keys=missing))  # noqa: SLF001  its one hook for this
 
     def stream(self) -> Iterator[dict[str, torch.Tensor]]:
         """The same as an iterator of tensors, worked out ahead where a device is there to wait for."""
@@ -314,7 +322,7 @@ def load(kind: Any, said: Model, *, seed: int, frozen: bool = False, **others: A
             setattr(config, name, value)
         transformers.set_seed(seed)
         return kind.from_config(config, dtype=dtype, attn_implementation=said.attention)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         what = str(error).strip().splitlines()[0]
         if "attention" in what:
             raise UsageError(f"model.attention: {what}", 'say attention = "eager"') from None

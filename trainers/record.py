@@ -186,7 +186,8 @@ def trained(folder: str | Path) -> Trained | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Trained)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Damaged(f"{path}: {error}", "copy the checkpoint again") from None
+        hint = "copy the checkpoint again, or remove it to go on from the one before it"
+        raise Damaged(f"{path}: {error}", hint) from None
 
 
 def checkpoints(folder: str | Path) -> dict[int, Path]:
@@ -205,7 +206,7 @@ def decode(data: bytes, called: str) -> Run:
     try:
         run = msgspec.json.decode(data, type=Run)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Damaged(f"{called}: {error}", "was it written by another version?") from None
+        raise Damaged(f"{called}: {error}", "copy it again, or read it with the version that wrote it") from None
     if run.format != FORMAT:
         raise UsageError(f"{called}: this record has format {run.format}, and this version reads {FORMAT}")
     return run

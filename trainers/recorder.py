@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from lake.errors import UsageError
+from lake.errors import Damaged, UsageError
 from trainers import ledger
 from trainers.plan import Plan
 from trainers.record import (
@@ -132,7 +132,8 @@ class Record:
         """Go on with a run from the state at `step`.
 
         Raises UsageError where it would not be the same run: with another method, plan or setting, other shards, or
-        other files of the model or the tokenizer than it began with.
+        other files of the model or the tokenizer than it began with; Damaged where the checkpoint is not as it was
+        saved.
         """
         out = Path(out)
         before = read(out)
@@ -161,6 +162,8 @@ class Record:
                     f"{is_there.path}: not as it was when the run began: {', '.join(others[:3])}",
                     f"put back what {out / NAME} names by its sha256, or begin another run",
                 )
+        if rank == 0:
+            _prove(out, before, step)
         made = msgspec.structs.replace(
             before,
             state="started",
@@ -275,6 +278,19 @@ def _checkpoint(out: Path, step: int, folder: Path) -> Checkpoint:
     except FileNotFoundError:
         files = {}  # it has been taken away for a newer one
     return Checkpoint(step=step, folder=named.as_posix(), files=files)
+
+
+def _prove(out: Path, run: Run, step: int) -> None:
+    """Raises Damaged where the checkpoint at a step is not what the record says; of some it does not know the files."""
+    for saved in run.checkpoints:
+        if saved.folder != f"checkpoint-{step}" or not saved.files:
+            continue
+        now = files_of(out / saved.folder)
+        for name, file in saved.files.items():
+            if now.get(name) != file:
+                what = "is gone" if name not in now else "its bytes are not those that were saved"
+                hint = f"copy it again, or remove {saved.folder} to go on from the checkpoint before it"
+                raise Damaged(f"{out / saved.folder / name}: {what}", hint)
 
 
 def _session(said: Mapping[str, Any], step: int, device: str, world: int) -> Session:

@@ -212,6 +212,8 @@ def _newest(out: Path) -> Path | None:
 
 def _resolved(said: Model) -> Model:
     """The same with folders instead of names on the hub. Raises UsageError where there are none."""
+    if said.config is not None and not os.path.exists(said.config):
+        raise UsageError(f"model.config: there is no {said.config}", "name the config.json of a model")
     changes: dict[str, Any] = {}
     for key in ("path", "tokenizer"):
         named = getattr(said, key)

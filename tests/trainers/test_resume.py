@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from lake.errors import UsageError  # noqa: E402
+from lake.errors import Damaged, UsageError  # noqa: E402
 from trainers import again, record, recorder, run  # noqa: E402
 from trainers.recorder import Record  # noqa: E402
 
@@ -131,3 +131,53 @@ def test_a_repetition_says_what_it_began_with_is_not_the_same(based, ground, tmp
     key = record.read(based.out).shards["train"].key
     said.write_text(said.read_text().replace(key, "0" * len(key)))
     assert not again.repeat(Path(based.out), tmp_path / "rows").same["rows"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
+def test_a_damaged_checkpoint_is_told_before_it_is_loaded(name, keeps_one):
+    """What is not as it was saved, by size, by a bit or by being gone, is named; nothing goes on from it."""
+    run.train(run.prepare(keeps_one))
+    file = Path(keeps_one.out, "checkpoint-7", name)
+    whole = file.read_bytes()
+    for bad in (whole[:100], whole[:-1] + bytes([whole[-1] ^ 1]), None):
+        file.unlink() if bad is None else file.write_bytes(bad)
+        with pytest.raises(Damaged, match=f"checkpoint-7/{name}: ") as caught:
+            run.train(run.prepare(keeps_one, resume=True), resume=True)
+        assert "remove checkpoint-7" in str(caught.value.hint)
+
+
+def test_weights_that_are_the_same_by_two_names_are_not_missed(settings, ground, tmp_path, caplog):
+    """A model whose embeddings are its last layer goes on without a warning, and with the weights of a straight run."""
+    config = transformers.AutoConfig.from_pretrained(ground / "still")
+    config.tie_word_embeddings = True
+    config.save_pretrained(tmp_path / "tied")
+    stages = [{"rows": 4, "length": 64, "steps": 4}]
+    model = {"config": str(tmp_path / "tied" / "config.json"), "tokenizer": str(ground / "words")}
+    said = settings("run", stages=stages, model=model, checkpoints={"every": 2})
+    straight = run.train(run.prepare(said)).checkpoints
+    shutil.rmtree(record.checkpoints(said.out)[4])
+    weights = [one.files["model.safetensors"] for one in straight if one.folder == run.RESULT]
+    with caplog.at_level("WARNING"):
+        again = run.train(run.prepare(said, resume=True), resume=True).checkpoints
+    assert "missing" not in caplog.text
+    assert [one.files["model.safetensors"] for one in again if one.folder == run.RESULT] == weights
+
+
+def test_files_of_a_model_that_cannot_be_read_are_named(based, settings, tmp_path):
+    """Weights that are cut off, and a config that is not there, are refused with their key."""
+    weights = Path(based.model.path, "model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UsageError, match=r"model\.path: "):
+        run.train(run.prepare(based))
+    gone = msgspec.structs.replace(based.model, path=None, config=str(tmp_path / "gone.json"))
+    with pytest.raises(UsageError, match=r"model\.config: there is no "):
+        run.prepare(msgspec.structs.replace(based, model=gone))
+
+
+def test_a_repetition_does_not_write_over_another(keeps_one):
+    """Where the folder of a repetition is taken, another one is asked for."""
+    run.train(run.prepare(keeps_one))
+    Path(keeps_one.out + "-again").mkdir()
+    with pytest.raises(UsageError, match="something here already") as caught:
+        again.repeat(Path(keeps_one.out))
+    assert "--out" in str(caught.value.hint)
