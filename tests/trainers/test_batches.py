@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters.packing import IGNORED
-from tests.trainers.test_shards import write
+from tests.trainers.marked_rows import write
 from trainers import batches
 from trainers.batches import packed, padded, trained_tokens
 from trainers.plan import Stage, plan

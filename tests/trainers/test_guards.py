@@ -11,59 +11,19 @@ peft = pytest.importorskip("peft")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # noqa: E402
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS  # noqa: E402
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # noqa: E402
 
 from exporters.packing import IGNORED  # noqa: E402
 from lake.errors import LakeError, UsageError  # noqa: E402
+from tests.trainers.kinds import EXPERTS, HAS_NO_SDPA, KINDS, VOCABULARY, made, packed  # noqa: E402
 from trainers.guards import Guarded, Leaked, guard, lengths_of, probe  # noqa: E402
 
 # transformers 5.23 renames it, and calls it by the old name itself; 5.17 knows no other.
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:`(is_)?gradient_checkpointing\w*` is deprecated and will be removed in v6:FutureWarning"
 )
-VOCABULARY = 97
-SIZE = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "sliding_window": 8,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-KINDS = {
-    "afmoe": {**EXPERTS, "num_dense_layers": 1},
-    "gemma3_text": {},
-    "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 64},
-    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "llama": {},
-    "mistral": {},
-    "mixtral": {"num_local_experts": 4},
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, "sliding_window": None},
-    "qwen2": {},
-    "qwen3": {},
-    "qwen3_moe": EXPERTS,
-}
-HAS_NO_SDPA = {"gpt_oss"}
 DENSE_AND_NOT = ["llama", "gpt_oss", "mixtral"]
-
-
-def attention_of(kind: str) -> str:
-    """An attention that the kind of model has."""
-    return "eager" if kind in HAS_NO_SDPA else "sdpa"
-
-
-def made(kind: str, attention: str | None = None, dtype=torch.float32, **more: object):
-    """A tiny model with random weights, the same each time."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = CONFIG_MAPPING[kind](**{**SIZE, **KINDS.get(kind, {}), **more})
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention or attention_of(kind), dtype=dtype)
-
-
-def packed(cuts: list[int], rows: int = 1) -> tuple:
-    """Ids and position ids of rows that hold documents of such lengths."""
-    positions = torch.cat([torch.arange(size) for size in cuts]).expand(rows, -1)
-    return (torch.arange(positions.numel()).reshape(positions.shape) * 37 + 11) % VOCABULARY, positions
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,6 @@
 
 import ast
 import hashlib
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters.packing import IGNORED
-from tests.trainers.test_shards import write
+from tests.trainers.launching import python
+from tests.trainers.marked_rows import write
 from trainers.batches import packed, padded, trained_tokens
 from trainers.order import keys_of, shuffled, splitmix64
 from trainers.plan import Plan, Stage, plan
@@ -79,12 +77,8 @@ def test_hashes_of_a_process_decide_nothing(field):
     program = "import sys; from tests.trainers.test_invariants import digest_of_all;print(digest_of_all(sys.argv[1]))"
     found = {digest_of_all(field.folder)}
     for seed, zone, place in (("0", "UTC", ROOT), ("77", "Asia/Kathmandu", field.folder)):
-        changed = {"PYTHONHASHSEED": seed, "TZ": zone, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(field.folder)],
-            cwd=place, env=os.environ | changed, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        found.add(done.stdout.strip())
+        changed = {"PYTHONHASHSEED": seed, "TZ": zone}
+        found.add(python("-c", program, field.folder, folder=place, environment=changed).out.strip())
     assert len(found) == 1
 
 
@@ -235,15 +229,4 @@ def test_rooms_of_numpy_bring_nothing_else():
     asked = "; ".join(f"import trainers.{room}" for room in ["__init__", *NUMPY_ALONE])
     heavy = {*ENGINES, *LEARNING}
     program = f"import sys; {asked}; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
-def test_a_machine_that_trains_needs_no_lake():
-    """Whatever trains imports neither Delta nor DuckDB nor typer, and the process ends well."""
-    pytest.importorskip("torch")
-    pytest.importorskip("trl")
-    asked = "; ".join(f"import trainers.{room}" for room in ["causal", "grpo", "kto", "prefer", "reward", "run"])
-    program = f"import sys; {asked}; print(sorted({set(ENGINES)} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    assert python("-c", program).out == "[]\n"

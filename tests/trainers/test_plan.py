@@ -1,7 +1,5 @@
 """Which row is trained on at which step: the same everywhere, each document as often as it should be, nothing lost."""
 
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -10,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.errors import UsageError
+from tests.trainers.launching import python
 from trainers.order import keys_of, shuffled, splitmix64
 from trainers.plan import Plan, Stage, plan
 
@@ -168,11 +167,7 @@ def test_the_digest_is_that_of_another_process():
     one = made([3, 9, 4, 1], stage)
     code = "from tests.trainers.test_plan import made, Stage;print(made([3, 9, 4, 1], Stage(rows=2, length=8)).digest)"
     for seed in ("1", "2"):
-        found = subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert found.stdout.strip() == one.digest
+        assert python("-c", code, environment={"PYTHONHASHSEED": seed}).out.strip() == one.digest
     others = [made([3, 9, 4, 2], stage), made([3, 9, 4, 1], stage, seed=1), made([3, 9, 4, 1], Stage(rows=1, length=8))]
     assert len({one.digest, *(other.digest for other in others)}) == 4
 

@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from lake.errors import Damaged, LakeError, UsageError
+from tests.trainers.launching import python
 from trainers import ledger, record, recorder, surroundings
 from trainers.plan import Stage, plan
 from trainers.recorder import Record
@@ -288,9 +287,7 @@ for name in ("torch", "transformers", "duckdb", "deltalake", "typer"):
 from trainers import ledger, record, recorder, surroundings
 print(sorted(surroundings.versions()) != [])
 """
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout == "True\n"
+    assert python("-c", code).out == "True\n"
 
 
 def test_ids_sort_by_time_and_differ():

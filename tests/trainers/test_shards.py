@@ -1,8 +1,5 @@
 """Tokenised rows on disk: whole or not at all, read back as they were written, by numpy alone."""
 
-import subprocess
-import sys
-
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -11,20 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.errors import Damaged, LakeError, UsageError
+from tests.trainers.launching import python
+from tests.trainers.marked_rows import MADE_FROM, write
 from trainers.order import keys_of
 from trainers.shards import NAME, Shards, key_of, opened, writing
 
-MADE_FROM = {"snapshot": "0" * 32, "dataset": "sft"}
 TEXT = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), max_size=20)
-
-
-def write(folder, rows, fields=("text",)):
-    """Write rows, each a list of (token, counts?) for every field."""
-    with writing(folder, fields) as writer:
-        for number, row in enumerate(rows):
-            parts = {name: tuple(zip(*part, strict=True)) or ((), ()) for name, part in zip(fields, row, strict=True)}
-            writer.add({"id": f"row-{number}", "task_id": "t"}, parts)
-        return writer.finish(MADE_FROM, {"offered": len(rows)})
 
 
 @settings(max_examples=25)
@@ -56,8 +45,7 @@ tokens = np.load({str(tmp_path / "made" / "text.tokens.npy")!r}, mmap_mode="r")
 offsets = np.load({str(tmp_path / "made" / "text.offsets.npy")!r})
 print(tokens[offsets[1]:offsets[2]], tokens.dtype, len(tokens))
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "[7] int32 3\n"
+    assert python("-c", code).out == "[7] int32 3\n"
 
 
 def test_the_same_rows_are_the_same_bytes(tmp_path):

@@ -35,7 +35,7 @@ from trl.trainer.reward_config import RewardConfig  # noqa: E402
 from trl.trainer.reward_trainer import RewardTrainer  # noqa: E402
 
 from exporters.packing import IGNORED  # noqa: E402
-from tests.trainers.test_guards import VOCABULARY, made, packed  # noqa: E402
+from tests.trainers.kinds import VOCABULARY, made, packed  # noqa: E402
 
 # transformers 5.23 renames it, and calls it by the old name itself; 5.17 knows no other.
 pytestmark = pytest.mark.filterwarnings(
