@@ -1,13 +1,15 @@
-"""Checkpoints: whether what Delta readers open first says the same as the commits.
+"""Checkpoints: what Delta readers open first, made from the commits, and whether it says the same as they do.
 
 A checkpoint is what the log says up to a version, in one Parquet file; `_last_checkpoint` names the newest. They save
-time and hold nothing of their own, so a bad one is made anew from the commits (`repair`).
+time and hold nothing of their own, so a bad one is made anew from the commits (`repair`). The format is Delta's
+protocol, "Checkpoints": a row for each action that still holds, a column for each type of action.
 
-Not here: making them (`log`).
+Not here: where one is put (`log`), and what a process keeps of it (`states`).
 """
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.commits import Link, digest
+from lake.commits import digest
 from lake.errors import Damaged
 
 HINT = "_last_checkpoint"
@@ -26,23 +28,56 @@ _NO_SEAL = b"0" * 64
 CHECKPOINT = re.compile(r"([0-9]{20})\.checkpoint\.parquet")
 
 
+_MAP = pa.map_(pa.string(), pa.string())
+_SCHEMA = pa.schema(
+    {
+        "protocol": pa.struct({"minReaderVersion": pa.int32(), "minWriterVersion": pa.int32()}),
+        "metaData": pa.struct(
+            {
+                "id": pa.string(),
+                "name": pa.string(),
+                "description": pa.string(),
+                "format": pa.struct({"provider": pa.string(), "options": _MAP}),
+                "schemaString": pa.string(),
+                "partitionColumns": pa.list_(pa.string()),
+                "createdTime": pa.int64(),
+                "configuration": _MAP,
+            }
+        ),
+        "txn": pa.struct({"appId": pa.string(), "version": pa.int64()}),
+        "remove": pa.struct({"path": pa.string(), "deletionTimestamp": pa.int64(), "dataChange": pa.bool_()}),
+        "add": pa.struct(
+            {
+                "path": pa.string(),
+                "partitionValues": _MAP,
+                "size": pa.int64(),
+                "modificationTime": pa.int64(),
+                "dataChange": pa.bool_(),
+                "stats": pa.string(),
+            }
+        ),
+    }
+)
+_ALWAYS = {"partitionValues": [], "dataChange": False}  # the lake partitions nothing, a checkpoint changes nothing
+
+
 @dataclass
 class State:
-    """What the commits up to a version say: files as they were added, by name; transactions; what the table is."""
+    """What commits say: files as they were added and removed, by name; transactions; what the table is."""
 
     adds: dict[str, dict[str, Any]] = field(default_factory=dict)
-    removed: set[str] = field(default_factory=set)
+    removes: dict[str, dict[str, Any]] = field(default_factory=dict)
     transactions: dict[str, int] = field(default_factory=dict)
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def follow(self, link: Link) -> None:
-        """Take in the next commit; one that cannot be read changes nothing."""
-        actions = link.actions or {}
-        for add in actions.get("add", ()):
-            self.adds[str(add.get("path"))] = add
+    def follow(self, actions: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+        """Take in the actions of the next commit, by their types."""
         for remove in actions.get("remove", ()):
             self.adds.pop(str(remove.get("path")), None)
-            self.removed.add(str(remove.get("path")))
+            self.removes[str(remove.get("path"))] = remove
+        for add in actions.get("add", ()):
+            self.removes.pop(str(add.get("path")), None)
+            self.adds[str(add.get("path"))] = add
         for txn in actions.get("txn", ()):
             self.transactions[str(txn.get("appId"))] = txn.get("version", -1)
         for what in ("metaData", "protocol"):
@@ -67,20 +102,32 @@ def read_hint(data: bytes) -> Hint | None:
         return None
 
 
-def sealed(checkpoint: bytes, commit: str) -> bytes:
-    """The same checkpoint with page checksums, the sha256 of the commit of its version, and its own (the seal).
+def encode(since: State, base: bytes | None, commit: str) -> bytes:
+    """The bytes of a checkpoint: what an earlier one says, if any, and what the commits since then say.
 
-    The seal stands among the footer's key-value metadata, and is worked out with zeros in its place.
+    `commit` is the sha256 of the commit of its version. That and the checkpoint's own sha256, the seal, stand among the
+    footer's key-value metadata; the seal is worked out with zeros in its place. Raises Damaged.
     """
     sink = pa.BufferOutputStream()
-    table = pq.read_table(pa.BufferReader(checkpoint))
-    options = {"compression": "zstd", "write_page_checksum": True, "store_schema": False}
-    with pq.ParquetWriter(sink, table.schema, **options) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({_COMMIT: commit.encode(), _SEAL: _NO_SEAL})
+    options = {"compression": "zstd", "write_page_checksum": True, "write_statistics": False, "store_schema": False}
+    try:
+        before = (
+            pq.ParquetFile(pa.BufferReader(base), pre_buffer=False).read(use_threads=False)
+            if base
+            else _SCHEMA.empty_table()
+        )
+        with pq.ParquetWriter(sink, _SCHEMA, **options) as writer:
+            for name in _SCHEMA.names:
+                entries = _entries(name, entries_of(before, name), since)
+                columns = [entries if one.name == name else pa.nulls(len(entries), one.type) for one in _SCHEMA]
+                writer.write_table(pa.table(columns, _SCHEMA))
+            writer.add_key_value_metadata({_COMMIT: commit.encode(), _SEAL: _NO_SEAL})
+    except (pa.ArrowException, TypeError) as error:
+        why = str(error).partition("\n")[0]
+        raise Damaged(f"no checkpoint can be made of what the commits say: {why}", "run 'lake verify'") from None
     data = sink.getvalue().to_pybytes()
     start = data.rindex(_NO_SEAL)
-    return data[:start] + digest(data).encode() + data[start + len(_NO_SEAL) :]
+    return b"".join((data[:start], digest(data).encode(), data[start + len(_NO_SEAL) :]))
 
 
 def commit_sealed_in(checkpoint: bytes) -> str | None:
@@ -92,19 +139,42 @@ def commit_sealed_in(checkpoint: bytes) -> str | None:
     seal = told.get(_SEAL, b"")
     if len(seal) != len(_NO_SEAL):
         return None
-    start = checkpoint.rindex(seal)
-    whole = digest(checkpoint[:start] + _NO_SEAL + checkpoint[start + len(seal) :]).encode() == seal
-    return told.get(_COMMIT, b"").decode("ascii", "replace") if whole else None
+    start, rest = checkpoint.rindex(seal), memoryview(checkpoint)
+    whole = hashlib.sha256(rest[:start])
+    whole.update(_NO_SEAL)
+    whole.update(rest[start + len(seal) :])
+    return told.get(_COMMIT, b"").decode("ascii", "replace") if whole.hexdigest().encode() == seal else None
+
+
+def read(checkpoint: bytes, *columns: str) -> pa.Table:
+    """What stands in a checkpoint: all of it, or the columns whose dotted paths begin so.
+
+    Raises OSError or pa.ArrowException if it cannot be read.
+    """
+    # Threads save no time here: they wait for each other on a busy machine, and each keeps memory of its own.
+    file = pq.ParquetFile(pa.BufferReader(checkpoint), page_checksum_verification=True, pre_buffer=False)
+    paths = (file.schema.column(number).path for number in range(len(file.schema)))
+    return file.read(columns=[path for path in paths if path.startswith(columns or "")], use_threads=False)
+
+
+def entries_of(table: pa.Table, name: str) -> pa.StructArray:
+    """The actions of a type, one after the other."""
+    if name not in table.column_names:
+        return pa.array([], pa.struct([]))
+    return table.column(name).combine_chunks().drop_null()
 
 
 def hint_to(version: int, checkpoint: bytes) -> bytes:
     """The hint that names a checkpoint. Raises Damaged."""
     try:
-        table = pq.read_table(pa.BufferReader(checkpoint))
-    except (pa.ArrowException, OSError) as error:
+        table = pq.ParquetFile(pa.BufferReader(checkpoint), pre_buffer=False).read(
+            columns=["add.size"], use_threads=False
+        )
+        files = len(entries_of(table, "add"))
+    except (pa.ArrowException, OSError, KeyError) as error:
         why = str(error).partition("\n")[0]
         raise Damaged(f"the checkpoint of version {version} cannot be read: {why}", "run 'lake repair' again") from None
-    return msgspec.json.encode(Hint(version, len(table), len(checkpoint), len(_rows(table, "add"))))
+    return msgspec.json.encode(Hint(version, len(table), len(checkpoint), files))
 
 
 def problem_with_hint(data: bytes, last: int, sizes: Mapping[int, int]) -> str | None:
@@ -135,8 +205,43 @@ def problem_with_checkpoint(data: bytes, state: State | None, hint: Hint | None 
         return f"cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]:.120}"
 
 
+def _entries(name: str, before: pa.StructArray, since: State) -> pa.StructArray:
+    """The actions of a type that hold: of those that an earlier checkpoint has, and of those since then."""
+    type_ = _SCHEMA.field(name).type
+    if name in {"protocol", "metaData"}:
+        return _told_all([since.about[name]] if name in since.about else before.to_pylist(), type_)
+    if name == "txn":
+        positions = {one["appId"]: one["version"] for one in before.to_pylist()} | since.transactions
+        return pa.array([{"appId": app, "version": at} for app, at in positions.items()], type_)
+    if name == "remove":
+        # What is said of its size is for who frees files by the log, which the lake does by what needs them.
+        new = [{one: said.get(one) for one in type_.names} for said in since.removes.values()]
+    else:
+        new = list(since.adds.values())
+        if beyond := _beyond(before):
+            raise TypeError(f"{beyond} is nothing that the lake says of a file")
+    changed = pa.array([*since.adds, *since.removes], pa.string())
+    held = before.filter(pc.invert(pc.is_in(pc.struct_field(before, "path"), changed)))
+    columns = [
+        pa.array([_ALWAYS[one.name]] * len(held), one.type) if one.name in _ALWAYS else pc.struct_field(held, one.name)
+        for one in type_
+    ]
+    return pa.concat_arrays([pa.StructArray.from_arrays(columns, fields=list(type_)), _told_all(new, type_)])
+
+
+def _told_all(actions: Iterable[Mapping[str, Any]], type_: pa.StructType) -> pa.StructArray:
+    """Actions as entries. Raises TypeError if one says what a checkpoint of the lake has no room for."""
+    always = {name: value for name, value in _ALWAYS.items() if name in type_.names}
+    told = [_told(action) for action in actions]
+    for action in told:
+        for name, value in action.items():
+            if name not in type_.names and value not in ({}, []):
+                raise TypeError(f"{name} is nothing that the lake says")
+    return pa.array([{**action, **always} for action in told], type_)
+
+
 def _difference(table: pa.Table, state: State) -> str | None:
-    adds = _rows(table, "add")
+    adds = entries_of(table, "add")
     said = {path: (size, time) for path, size, time in _columns(adds, ("path", "size", "modificationTime"))}
     meant = {path: (add.get("size"), add.get("modificationTime")) for path, add in state.adds.items()}
     if said != meant or len(adds) != len(meant):
@@ -144,20 +249,17 @@ def _difference(table: pa.Table, state: State) -> str | None:
     for path, stats in _columns(adds, ("path", "stats")):
         if stats != state.adds[path].get("stats") and _parsed(stats) != _parsed(state.adds[path].get("stats")):
             return f"says other things of {path} than its commit"
-    for name in adds.type.names:
-        if name not in {"path", "size", "modificationTime", "stats", "dataChange"} and _anything(
-            adds.field(adds.type.get_field_index(name))
-        ):
-            return f"says {name} of a file, and no commit does"
+    if beyond := _beyond(adds):
+        return f"says {beyond} of a file, and no commit does"
     if {one["appId"]: one["version"] for one in _dicts(table, "txn")} != state.transactions:
         return "has other sequences of producers than the commits"
-    if not {one["path"] for one in _dicts(table, "remove")} <= state.removed:
+    if not {one["path"] for one in _dicts(table, "remove")} <= state.removes.keys():
         return "removes what no commit has removed"
     for name in ("metaData", "protocol"):
         if [_told(one) for one in _dicts(table, name)] != [_told(state.about.get(name, {}))]:
             return f"has another {name} than the commits"
     for name in table.column_names:
-        if name not in {"add", "remove", "txn", "metaData", "protocol"} and len(_rows(table, name)):
+        if name not in {"add", "remove", "txn", "metaData", "protocol"} and len(entries_of(table, name)):
             return f"has a {name}, and no commit does"
     return None
 
@@ -165,22 +267,24 @@ def _difference(table: pa.Table, state: State) -> str | None:
 def _difference_of_hint(table: pa.Table, hint: Hint | None) -> str | None:
     if hint is None:
         return None
-    if hint.size not in {None, len(table)} or hint.files not in {None, len(_rows(table, "add"))}:
+    if hint.size not in {None, len(table)} or hint.files not in {None, len(entries_of(table, "add"))}:
         return f"has other entries than {HINT} says"
     return None
 
 
-def _rows(table: pa.Table, name: str) -> pa.Array:
-    """The entries of a type, one after the other."""
-    return table.column(name).combine_chunks().drop_null()
-
-
 def _dicts(table: pa.Table, name: str) -> list[dict[str, Any]]:
-    return _rows(table, name).to_pylist() if name in table.column_names else []
+    return entries_of(table, name).to_pylist()
 
 
 def _columns(entries: pa.Array, names: Iterable[str]) -> Iterable[tuple[Any, ...]]:
     return zip(*(pc.struct_field(entries, name).to_pylist() for name in names), strict=True)
+
+
+def _beyond(adds: pa.StructArray) -> str | None:
+    """What is said of a file that the lake says of none, if anything."""
+    known = {"path", "size", "modificationTime", "stats", "dataChange"}
+    names = (name for name in adds.type.names if name not in known)
+    return next((name for name in names if _anything(adds.field(adds.type.get_field_index(name)))), None)
 
 
 def _anything(column: pa.Array) -> bool:

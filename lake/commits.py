@@ -29,6 +29,7 @@ from lake.snapshots import FILE_NAME, FilePin
 DEEPEST_NOTE = 32  # a program that reads the log may allow for no more than 128 levels
 LONGEST_NOTE = 1 << 20  # bytes
 COMMIT = re.compile(r"([0-9]{20})\.json")
+_FILE_NAME = re.compile(FILE_NAME)
 
 # What is wrong with a link of the chain, one of these or why it cannot be read.
 MISSING = "missing"
@@ -307,7 +308,7 @@ def pin_of(add: Mapping[str, Any]) -> FilePin | None:
 
 def file_pin(path: str, size: int, rows: int, low: str, high: str) -> FilePin | None:
     """The pin of a data file, or None if its name is not one that the lake gives."""
-    if not re.fullmatch(FILE_NAME, path):
+    if not _FILE_NAME.fullmatch(path):
         return None
     return FilePin(path, size, rows, path[:64], low, high)
 

@@ -106,7 +106,8 @@ class HeldIds:
 
     def _ids(self, file: FilePin) -> pa.Array:
         try:
-            table = pq.read_table(self._source(file.path), columns=["event_id"], page_checksum_verification=True)
+            with pq.ParquetFile(self._source(file.path), page_checksum_verification=True, pre_buffer=False) as source:
+                table = source.read(columns=["event_id"], use_threads=False)
         except (OSError, pa.ArrowException, ValueError, KeyError) as error:
             first = str(error).partition("\n")[0]
             raise Damaged(f"{file.path}: {first}", "run 'lake verify'; nothing was stored") from None

@@ -27,7 +27,8 @@ import msgspec
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
-from lake.checkpoints import HINT, commit_sealed_in, hint_to, read_hint, sealed
+from lake import checkpoints
+from lake.checkpoints import HINT, commit_sealed_in, hint_to, read_hint
 from lake.commits import (
     COMMIT,
     DAMAGED,
@@ -112,13 +113,13 @@ class Head:
     @property
     def files(self) -> list[FilePin]:
         """The files that this version has, in no order. Raises Damaged."""
-        if self._state.foreign:
+        if foreign := self._state.files.foreign:
             raise Damaged(
                 f"tables/{self._kind.name}: version {self.version} has a file that the lake did not write:"
-                f" {min(self._state.foreign)}",
+                f" {min(foreign)}",
                 "another program has changed this table; restore its _delta_log from a backup",
             )
-        return list(self._state.files.values())
+        return list(self._state.files.own.values())
 
     def pin(self) -> TablePin:
         """This version, for a manifest, once it is kept for good. Raises Damaged."""
@@ -322,28 +323,22 @@ class Log:
     def checkpoint(self, version: int, *, afresh: bool = False) -> None:
         """Keep what the log says at a version in one file; `afresh` from the commits alone, not the last checkpoint.
 
-        deltalake makes it in a folder of its own, so what the table's readers find is whole and kept for good.
+        Raises Damaged.
         """
         log = f"{self.folder}/_delta_log"
-        with _scratch(f"{self.folder}: no checkpoint can be made") as scratch:
-            there = Path(scratch, "_delta_log")
-            there.mkdir()
-            start = 0
-            if not afresh and (base := self._base(version)) is not None:
-                (there / f"{base[0]:020d}.checkpoint.parquet").write_bytes(base[1])
-                start = base[0] + 1
-            for number in range(start, version + 1):
-                last = read_commit(self._store, self.kind, number)
-                decode(last, commit_name(self.kind, number))
-                (there / f"{number:020d}.json").write_bytes(last)
-            with _delta(f"{self.folder}: no checkpoint can be made"):
-                DeltaTable(scratch).create_checkpoint()
-            name = f"{version:020d}.checkpoint.parquet"
-            made = sealed((there / name).read_bytes(), digest(last))
+        base = None if afresh else self._base(version)
+        since = checkpoints.State()
+        for number in range(base[0] + 1 if base else 0, version + 1):
+            last = read_commit(self._store, self.kind, number)
+            since.follow(decode(last, commit_name(self.kind, number)))
+        made = checkpoints.encode(since, base and base[1], digest(last))
+        name = f"{log}/{version:020d}.checkpoint.parquet"
         # One that is there already may be of commits that were rolled back.
-        if not self._store.write_new(f"{log}/{name}", made):
-            self._store.replace(f"{log}/{name}", made)
+        if not self._store.write_new(name, made):
+            self._store.replace(name, made)
         self._store.replace(f"{log}/{HINT}", hint_to(version, made))
+        # A writer makes very many, each a little larger, and would keep the memory of them all.
+        pa.default_memory_pool().release_unused()
 
     def commits(self, newest_first: bool = True) -> Iterator[Commit]:
         """The entries of the log."""

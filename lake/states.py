@@ -6,21 +6,22 @@ seal is whole and names the commit that is there; otherwise it is passed over, b
 
 A process remembers the newest state that it has seen, and reads only what came since; whether that state still is what
 the log says shows in the sha256 of the commit that made it, so a log that was rolled back, mended or restored is read
-afresh.
+afresh. What a checkpoint says of files, which may be very many, is worked out when somebody asks for them.
 
 Not here: what a commit is (`commits`), whether a checkpoint is right (`checkpoints`), and writing either (`log`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lake.checkpoints import CHECKPOINT, HINT, commit_sealed_in, read_hint
+from lake import checkpoints
+from lake.checkpoints import CHECKPOINT, HINT, commit_sealed_in, entries_of, read_hint
 from lake.commits import COMMIT, DAMAGED, NOT_NEXT, commit_name, decode, digest, file_pin
 from lake.errors import Damaged
 from lake.files import Store
@@ -33,11 +34,12 @@ READER_VERSION = 1  # of Delta's protocol: later ones may say of a file that som
 
 _SAID = ("path", "size", "stats", "deletionVector")  # of an added file; the last names rows that are not there
 _ACTIONS = {"commitInfo", "add", "remove", "txn", "metaData", "protocol", "cdc"}
-_COLUMNS = (  # of a checkpoint: a tenth of what is in it
-    *("add.path", "add.size", "add.stats", "add.deletionVector.pathOrInlineDv"),
+_SAID_AT_ONCE = (  # by a checkpoint: what is not of files
     *("txn.appId", "txn.version", "protocol.minReaderVersion"),
     *("metaData.id", "metaData.schemaString", "metaData.configuration.key_value"),
 )
+
+Actions = Mapping[str, Sequence[Mapping[str, Any]]]  # of a commit, by type
 
 
 class _Ids(msgspec.Struct, gc=False):
@@ -54,48 +56,90 @@ _STATS = msgspec.json.Decoder(_Stats)
 _ALL_STATS = msgspec.json.Decoder(list[_Stats])
 
 
+class Files:
+    """The files of a version, which is never changed: those that a checkpoint has, and what was said since then."""
+
+    def __init__(self, checkpoint: bytes | None = None) -> None:
+        self._unread = checkpoint
+        self._since: list[Actions] = []
+        self._own: dict[str, FilePin] = {}
+        self._foreign: set[str] = set()
+
+    @property
+    def own(self) -> Mapping[str, FilePin]:
+        """The lake's own, by name."""
+        self._read()
+        return self._own
+
+    @property
+    def foreign(self) -> AbstractSet[str]:
+        """Names of others that are live, or that a reader of files would need to know more of than their names."""
+        self._read()
+        return self._foreign
+
+    def follow(self, commits: Sequence[Actions]) -> "Files":
+        """The files after further commits, by their actions."""
+        unread = self._unread
+        after = Files(unread)
+        after._since = [*self._since, *commits]
+        if unread is None:
+            after._own, after._foreign = dict(self._own), set(self._foreign)
+            after._catch_up()
+        return after
+
+    def _read(self) -> None:
+        # Two threads may both do so, with the same result.
+        if (unread := self._unread) is not None:
+            read = Files()
+            read._own, read._foreign = _files_of(unread)
+            read._since = self._since
+            read._catch_up()
+            self._own, self._foreign = read._own, read._foreign
+            self._unread = None
+
+    def _catch_up(self) -> None:
+        for actions in self._since:
+            for remove in actions["remove"]:
+                self._own.pop(str(remove.get("path")), None)
+                self._foreign.discard(str(remove.get("path")))
+            for add in actions["add"]:
+                _add(self._own, self._foreign, [add.get(name) for name in _SAID])
+        self._since = []
+
+
 @dataclass(frozen=True)
 class State:
-    """A table at a version. `sha256` is that of the commit which made it; no mapping is ever changed.
-
-    `files` are the lake's own, by name; `foreign` are others that are live, or that a reader of files would need to
-    know more of than their names.
-    """
+    """A table at a version. `sha256` is that of the commit which made it; no mapping is ever changed."""
 
     version: int
     sha256: str
-    files: Mapping[str, FilePin]
-    foreign: frozenset[str]
+    files: Files
     transactions: Mapping[str, int]
     metadata: Mapping[str, Any]
     protocol: Mapping[str, Any]
 
     def follow(self, commits: Iterable[tuple[bytes, str]]) -> "State":
         """The state after further commits, each its bytes and name. Raises Damaged."""
-        files, foreign, transactions = dict(self.files), set(self.foreign), dict(self.transactions)
-        metadata, protocol, version, last = self.metadata, self.protocol, self.version, None
+        transactions, metadata, protocol = dict(self.transactions), self.metadata, self.protocol
+        version, sha256 = self.version, self.sha256
+        followed: list[Actions] = []
         for data, name in commits:
             actions = decode(data, name)
-            before = self.sha256 if last is None else digest(last)
-            if actions["commitInfo"][0].get("lake.prev", before) != before:
+            if actions["commitInfo"][0].get("lake.prev", sha256) != sha256:
                 raise Damaged(f"{name}: {NOT_NEXT} {version} as it is now", DAMAGED)
             if strange := actions.keys() - _ACTIONS:
                 raise Damaged(f"{name}: not a commit of the lake: {min(strange)!r:.40}", DAMAGED)
-            for remove in actions["remove"]:
-                files.pop(str(remove.get("path")), None)
-                foreign.discard(str(remove.get("path")))
-            for add in actions["add"]:
-                _add(files, foreign, [add.get(name) for name in _SAID])
             for said in actions.get("txn", ()):
                 transactions[str(said.get("appId"))] = int(said.get("version", -1))
             metadata = actions.get("metaData", [metadata])[-1]
             protocol = actions.get("protocol", [protocol])[-1]
-            version, last = version + 1, data
-        sha256 = self.sha256 if last is None else digest(last)
-        return State(version, sha256, files, frozenset(foreign), transactions, metadata, protocol)
+            version, sha256 = version + 1, digest(data)
+            followed.append(actions)
+        files = self.files.follow(followed) if followed else self.files
+        return State(version, sha256, files, transactions, metadata, protocol)
 
 
-NOTHING = State(-1, "", {}, frozenset(), {}, {}, {})
+NOTHING = State(-1, "", Files(), {}, {}, {})
 
 
 class States:
@@ -109,15 +153,13 @@ class States:
 
     def newest(self) -> State:
         """The table as it is now. Raises Damaged, also where a commit is missing and later ones are there."""
-        known = self._newest
-        if self._stands(known):
-            state = known.follow(self._after(known.version, CLOSE))
-            if state.version == known.version + CLOSE:
-                state = self._to_the_end(state)
-            else:
-                state = self._past_the_end(state)
+        known = self._newest if self._stands(self._newest) else self._hinted()
+        if known is None:
+            state = self._to_the_end(self._checkpoint_before(None))
         else:
-            state = self._to_the_end(self._begin())
+            state = known.follow(self._after(known.version, CLOSE))
+            far = state.version == known.version + CLOSE
+            state = self._to_the_end(state) if far else self._past_the_end(state)
         self._newest = state
         return state
 
@@ -164,13 +206,13 @@ class States:
             raise Damaged(f"{commit_name(self._kind, after.version + 1)}: this commit is missing", DAMAGED)
         return after
 
-    def _begin(self) -> State:
-        """The state of the checkpoint that is said to be the newest, or of the one that is, or nothing."""
+    def _hinted(self) -> State | None:
+        """The state of the checkpoint that is said to be the newest, or None if that is of no use."""
         try:
             hint = read_hint(self._store.read(f"{self._log}/{HINT}"))
         except FileNotFoundError:
-            hint = None
-        return (hint and self._checkpoint(hint.version)) or self._checkpoint_before(None)
+            return None
+        return self._checkpoint(hint.version) if hint else None
 
     def _checkpoint_before(self, version: int | None) -> State:
         """The state of the newest checkpoint that is not after a version, or nothing."""
@@ -194,12 +236,20 @@ class States:
 
 def _state_of(data: bytes) -> State:
     """What a checkpoint says, whose seal is whole: so it is as the lake has made it."""
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    # Threads cost more than they save, and wait where the machine is busy.
-    table = file.read(columns=[path for path in _leaves(file) if path.startswith(_COLUMNS)], use_threads=False)
-    adds = _rows(table, "add")
+    table = checkpoints.read(data, *_SAID_AT_ONCE)
+    apps = entries_of(table, "txn")
+    transactions = dict(zip(_field(apps, "appId"), _field(apps, "version"), strict=True))
+    metadata, protocol = (entries_of(table, name).to_pylist() for name in ("metaData", "protocol"))
+    about = {**metadata[0], "configuration": dict(metadata[0]["configuration"])}
+    return State(-1, "", Files(data), transactions, about, protocol[0])
+
+
+def _files_of(data: bytes) -> tuple[dict[str, FilePin], set[str]]:
+    """The lake's files and the foreign ones that a checkpoint has."""
+    table = checkpoints.read(data, *(f"add.{name}" for name in _SAID))
     files: dict[str, FilePin] = {}
     foreign: set[str] = set()
+    adds = entries_of(table, "add")
     paths, sizes, stats, less = (_field(adds, name) for name in _SAID)
     try:
         # All at once, as there may be very many, each as the lake writes it; otherwise one by one.
@@ -213,11 +263,7 @@ def _state_of(data: bytes) -> State:
         files.clear()
         for said in zip(paths, sizes, stats, less, strict=True):
             _add(files, foreign, said)
-    apps = _rows(table, "txn")
-    transactions = dict(zip(_field(apps, "appId"), _field(apps, "version"), strict=True))
-    metadata, protocol = (_rows(table, name).to_pylist() for name in ("metaData", "protocol"))
-    about = {**metadata[0], "configuration": dict(metadata[0]["configuration"])}
-    return State(-1, "", files, frozenset(foreign), transactions, about, protocol[0])
+    return files, foreign
 
 
 def _add(files: dict[str, FilePin], foreign: set[str], said: Sequence[Any]) -> None:
@@ -232,16 +278,6 @@ def _add(files: dict[str, FilePin], foreign: set[str], said: Sequence[Any]) -> N
         foreign.add(str(path))
     else:
         files[pin.path] = pin
-
-
-def _leaves(file: pq.ParquetFile) -> list[str]:
-    return [file.schema.column(number).path for number in range(len(file.schema))]
-
-
-def _rows(table: pa.Table, name: str) -> pa.Array:
-    return (
-        table.column(name).combine_chunks().drop_null() if name in table.column_names else pa.array([], pa.struct([]))
-    )
 
 
 def _field(entries: pa.Array, name: str) -> list[Any]:

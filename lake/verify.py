@@ -225,7 +225,7 @@ class Examiner:
         told: list[tuple[Link, int]] = []
         for link in links:
             table.history.follow(link)
-            table.state.follow(link)
+            table.state.follow(link.actions or {})
             table.commits[link.version] = link.sha256
             self._link(table, link, told)
             newest = max((version for version in checkpoints if version <= link.version), default=None)

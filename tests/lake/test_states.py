@@ -48,7 +48,7 @@ def agree(log: Log, states: States, version: int) -> None:
     raw = DeltaTable(str(logged(log).parent), version=version)
     wanted = by_commits(log, version)
     for state in (states.at(version), States(log._store, KIND).at(version)):
-        assert dict(state.files) == wanted
+        assert dict(state.files.own) == wanted
         assert {name.rpartition("/")[2] for name in raw.file_uris()} == wanted.keys()
         assert (state.version, state.metadata["id"]) == (version, str(raw.metadata().id))
         assert state.metadata["schemaString"] == raw.schema().to_json()
@@ -121,8 +121,8 @@ def test_a_checkpoint_that_is_no_use_is_passed_over(log, damage):
         with pytest.raises(Damaged, match=r"40\.json: this commit is missing"):
             States(log._store, KIND).newest()
     else:
-        assert dict(States(log._store, KIND).newest().files) == wanted
-        assert dict(States(log._store, KIND).at(43).files) == by_commits(log, 43)
+        assert dict(States(log._store, KIND).newest().files.own) == wanted
+        assert dict(States(log._store, KIND).at(43).files.own) == by_commits(log, 43)
 
 
 def test_a_gap_is_no_end(log):
@@ -140,7 +140,7 @@ def test_what_the_lake_did_not_write_is_no_file_of_its_own(log):
     """Files under other names, and such that a deletion vector belongs to, are told; a later reader's table too."""
     fill(log, 1)
     write_deltalake(str(logged(log).parent), with_ids(KIND, to_table(KIND, evidence("x")), "b"), mode="append")
-    assert len(States(log._store, KIND).newest().foreign) == 1
+    assert len(States(log._store, KIND).newest().files.foreign) == 1
     own = next(iter(log.head(1).files)).path
     said = Path(log._store.url(commit_name(KIND, 1))).read_text().splitlines()
     [add] = [line for line in said if '"add"' in line]
@@ -151,7 +151,7 @@ def test_what_the_lake_did_not_write_is_no_file_of_its_own(log):
     vector = add.replace('"dataChange"', '"deletionVector":{"storageType":"p","pathOrInlineDv":"/x"},"dataChange"')
     path = Path(log._store.url(commit_name(KIND, 3)))
     path.write_text(said[0] + "\n" + vector + '\n{"protocol":{"minReaderVersion":3,"minWriterVersion":7}}\n')
-    assert own in States(log._store, KIND).newest().foreign
+    assert own in States(log._store, KIND).newest().files.foreign
     with pytest.raises(Damaged, match="needs other readers"):
         log.head()
     assert len(log.head(1).files) == 1
