@@ -26,7 +26,7 @@ from trainers.order import splitmix64
 _TAKES_A_MASK = frozenset({"afmoe", "gpt_oss", "opt"})
 # Layers that carry a state from token to token, which no mask and no position stops.
 _RECURRENT = frozenset({"conv", "hybrid", "hybrid_sliding", "linear_attention", "mamba"})
-_INSTEAD = "train it on one example a row: a stage without a length"
+_INSTEAD = "take another model: dpo, ipo, kto, reward and grpo alone train on one example a row"
 
 # The documents of the probe's rows, in tokens. The last one of each row stands for padding.
 _DOCUMENTS = ((11, 14, 7), (17, 9, 6))

@@ -22,6 +22,8 @@ Role = Literal["attention", "dense", "shared", "expert", "router"]
 _ROUTER = re.compile(r"gate|router|wg|(.*_)?expert_gate")
 _SHARED = re.compile(r"shared_(experts?|mlp)")
 _EXPERTS = re.compile(r"(.*_)?experts?")
+_STATE_SPACE = ("A_log", "D", "conv1d")
+_READ_PAST = frozenset({"x_proj", "dt_proj", "out_proj"})
 _ATTENTION = re.compile(r".*(attn|attention).*")
 
 
@@ -158,9 +160,13 @@ def _strange(module: nn.Module, role: Role, stacks: Collection[str]) -> list[str
 
 
 def _bypassed(name: str, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether fused kernels read the weight of a module and never call it, so that an adapter would do nothing."""
+    """Whether the weight of a module is read and the module never called, so that an adapter would do nothing.
+
+    Mixers of a state space do so, in kernels or always, with all that comes after their first projection. They are
+    told by what they have besides, since they are called as their models are.
+    """
     above, _, own = name.rpartition(".")
-    return own == "out_proj" and "Mamba" in type(modules[above]).__name__
+    return own in _READ_PAST and all(hasattr(modules[above], what) for what in _STATE_SPACE)
 
 
 def ends_in(name: str, ending: str) -> bool:
