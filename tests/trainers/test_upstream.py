@@ -15,10 +15,17 @@ pytest.importorskip("trl")
 peft = pytest.importorskip("peft")
 
 from accelerate.utils import broadcast_object_list, gather_object  # noqa: E402
+from datasets import Dataset  # noqa: E402
 from deltalake import DeltaTable  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
-from transformers import AttentionInterface, Trainer, TrainingArguments  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.masking_utils import (  # noqa: E402
     create_causal_mask,
     create_masks_for_generate,
@@ -35,6 +42,7 @@ from trl.trainer.reward_config import RewardConfig  # noqa: E402
 from trl.trainer.reward_trainer import RewardTrainer  # noqa: E402
 
 from exporters.packing import IGNORED  # noqa: E402
+from tests.trainers import toys  # noqa: E402
 from tests.trainers.kinds import VOCABULARY, made, packed  # noqa: E402
 
 # transformers 5.23 renames it, and calls it by the old name itself; 5.17 knows no other.
@@ -252,11 +260,6 @@ def test_flash_attention_takes_bounds():
     assert {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"} <= known, "guards passes them"
 
 
-def test_attention_can_be_registered():
-    """Attention of one's own goes by a name in a registry."""
-    assert callable(AttentionInterface.register), "the guard's tests put one in the place of flash attention"
-
-
 def test_a_balance_is_counted_unless_it_is_told_not_to_be():
     """TRL counts the loss that keeps experts busy by the model's own coefficient, unless it is told 0."""
     assert made("gpt_oss").config.router_aux_loss_coef > 0
@@ -277,11 +280,39 @@ def test_pairs_have_trls_form():
     assert made_by_trl["completion_mask"].tolist() == [[0, 0, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 0, 0]]
 
 
-def test_rewards_are_called_by_name():
-    """A reward function is given completions, the columns of a sample and the way to tell a metric by these names."""
-    said = inspect.getsource(GRPOTrainer._calculate_rewards)
-    for name in ("prompts=prompts", "completions=completions", '"log_metric"'):
-        assert name in said, f"rewards.RewardByTests takes {name}"
+def test_a_reward_is_asked_by_name_on_the_way_that_is_overridden(tmp_path):
+    """A reward is given answers, each column of a sample and a way to tell a metric, past all that ours see to."""
+    passed, asked = [], {}
+
+    def seen(name):
+        def passes(self, *args, **kwargs):
+            passed.append(name)
+            return getattr(GRPOTrainer, name)(self, *args, **kwargs)
+
+        return passes
+
+    def reward(**given):
+        asked.update(given)
+        given["log_metric"]("told", 1.0)
+        return [float(number) for number in range(len(given["completions"]))]
+
+    ours = [name for kind, name, *_ in CALLED if kind is GRPOTrainer]
+    folder = toys.toy(tmp_path)
+    trainer = type("Watched", (GRPOTrainer,), {name: seen(name) for name in ours})(
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)),
+        reward_funcs=[reward],
+        args=GRPOConfig(
+            output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False, max_steps=1, per_device_train_batch_size=2,
+            num_generations=2, max_completion_length=2, logging_steps=1, report_to="none", save_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "w1", "task_id": "one"}]),
+        processing_class=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+    )  # fmt: skip
+    trainer.train()
+    assert set(passed) == set(ours), "grpo sees to prompts, seeds and answers there"
+    assert (asked["prompts"], asked["task_id"]) == (["w1"] * 2, ["one"] * 2), "rewards.RewardByTests takes them"
+    assert [line["told"] for line in trainer.state.log_history if "told" in line] == [1.0], "and tells metrics so"
 
 
 def test_adapters_on_parameters_have_these_names():
