@@ -100,6 +100,8 @@ def _run(arguments: list[str] | None) -> int:
     try:
         code = command.main(arguments, prog_name="lake", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # what typer makes of it
+            raise KeyboardInterrupt
     except LakeError as error:
         fail(error.message, error.hint)
         return error.exit_code

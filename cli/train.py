@@ -19,10 +19,16 @@ from cli.output import Meter, counted, say
 from lake import Lake
 from lake.errors import LakeError, UsageError
 from trainers import curves, reading, receipts, starting
-from trainers.record import NAME, Run, read
+from trainers.record import NAME, Run, checkpoints, read, trained
 from trainers.spec import METHODS, RunSpec
 
 PICTURE = "plot.svg"
+
+
+class Interrupted(LakeError):
+    """Somebody ended a run, which has said in its record how far it came."""
+
+    exit_code = 130
 
 
 def register(parent: typer.Typer) -> None:
@@ -89,6 +95,12 @@ def train(
         return
     try:
         done = run.train(job, resume=resume)
+    except KeyboardInterrupt:
+        saved = any(map(trained, checkpoints(said.out).values()))
+        begun = f"no checkpoint was due yet: remove {said.out}, and begin again"
+        raise Interrupted(
+            "interrupted", "with --resume it goes on from its newest checkpoint" if saved else begun
+        ) from None
     finally:
         # However it ended: what is there of it is written down, and a run that goes on adds the rest.
         _keep(said)

@@ -7,12 +7,12 @@ Where there is a lake, `lake train` says the same in more words and writes the r
 """
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
 from lake.errors import LakeError
 from trainers import reading
-from trainers.run import prepare, train
 
 
 def main() -> int:
@@ -22,8 +22,11 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     said = parser.parse_args()
     try:
-        job = prepare(reading.read(said.settings), resume=said.resume)
-        done = train(job, resume=said.resume)
+        spec = reading.read(said.settings)
+        # What needs torch takes seconds to load, and may be interrupted as the rest may.
+        run = importlib.import_module("trainers.run")
+        job = run.prepare(spec, resume=said.resume)
+        done = run.train(job, resume=said.resume)
     except KeyboardInterrupt:
         print("error: interrupted", "hint: --resume goes on from the newest checkpoint", sep="\n", file=sys.stderr)
         return 130
