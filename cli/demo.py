@@ -5,7 +5,6 @@ Each step is a sentence and a command that the reader can type. Nothing is stage
 
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,6 @@ import typer
 
 from cli import demo_train
 from cli.events import REJECTED
-from cli.output import say
 from lake import LakeError
 
 SAMPLE = ("tasks.jsonl", "attempts.jsonl", "attempts-from-a-crashed-worker.jsonl", "rescored.jsonl", "known-files.txt")
@@ -95,18 +93,15 @@ def demo(
     began = time.monotonic()
     for sentence, command in STORY:
         _step(run, sentence, command.format(folder.as_posix()))
-    say(f"\nThat took {time.monotonic() - began:.0f} s. What to look at next:\n")
-    if shutil.which("lake") is None:
-        say(f"  source {os.path.relpath(sys.prefix)}/bin/activate")
-    for line in (
+    demo_train.look_next(
+        began,
         f"export LAKE_URI={folder.as_posix()}/lake",
         f"head -n 1 {folder.as_posix()}/sets-before/preference/data/*.jsonl",
         f"cat {folder.as_posix()}/sets-before/sft/README.md",
         'lake sql "from preference select prompt, chosen_run_id, rejected_run_id limit 3"',
         "lake shell            # the same views in a DuckDB shell",
         "lake --help",
-    ):
-        say(f"  {line}")
+    )
 
 
 def _step(run: Callable[..., object], sentence: str, command: str) -> None:

@@ -6,6 +6,7 @@ the spot, so nothing is fetched.
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -116,15 +117,23 @@ def tell(folder: Path, run: Callable[..., object]) -> None:
     for sentence, command in STORY:
         row = answered[1]["run_id"]
         _step(run, sentence, command.replace("{row}", row).replace("{}", folder.as_posix()))
-    say(f"\nThat took {time.monotonic() - began:.0f} s. What to look at next:\n")
-    for line in (
-        f"{folder.as_posix()}/run/plot.svg           # how it went",
+    look_next(
+        began,
         f"export LAKE_URI={folder.as_posix()}/lake",
         f"lake why {folder.as_posix()}/run/model       # the rows that this model has seen",
         f"lake train --replay-run {folder.as_posix()}/run/run.json   # the same again, to the last bit",
+        f"ls {folder.as_posix()}/run                   # plot.svg shows how it went",
         "lake train dpo --init",
-    ):
-        say(f"  {line}")
+    )
+
+
+def look_next(began: float, *commands: str) -> None:
+    """Say how long a story took since `began`, and what the reader can type next."""
+    say(f"\nThat took {time.monotonic() - began:.0f} s. What to look at next:\n")
+    if shutil.which("lake") is None:
+        say(f"  source {os.path.relpath(sys.prefix)}/bin/activate")
+    for command in commands:
+        say(f"  {command}")
 
 
 def _evidence(made: dict[str, str]) -> dict[str, str]:
