@@ -221,7 +221,7 @@ def _rollouts(lake: Lake, folder: Path, run: str) -> int:
     added = line = 0
     with path.open("rb") as lines, closing(connect(lake.snapshot(), sql={})) as con:
         # A line that is being written, or was when the machine went down, is none yet.
-        whole = rollouts.read(one for one in lines if one.endswith(b"\n"))
+        whole = rollouts.read((one for one in lines if one.endswith(b"\n")), str(path))
         versions: dict[rollouts.Scorer, str] = {}
         for some in _some(whole, BATCH_ROLLOUTS):
             for scorer, group in groupby(some, key=lambda one: one.scorer):

@@ -117,9 +117,7 @@ class Rollouts:
                 if place is None:
                     # A line that was being written when the machine went down; nothing can follow it.
                     if file.read(1):
-                        raise Damaged(
-                            f"{self.path}: line {number} is no rollout", "copy the file from where it is whole"
-                        )
+                        raise Damaged(f"{self.path}: line {number} is no rollout", WHOLE)
                     break
                 if place.run != self.run:
                     raise LakeError(f"{self.path}: it is of the run {place.run}", "give this run a folder of its own")
@@ -149,14 +147,14 @@ class Rollouts:
                 os.close(folder)
 
 
-def read(lines: Iterable[bytes | str]) -> Iterator[Rollout]:
-    """The rollouts that lines hold. Raises Damaged."""
+def read(lines: Iterable[bytes | str], called: str = NAME) -> Iterator[Rollout]:
+    """The rollouts that lines hold, of a file that messages call so. Raises Damaged."""
     decoder = msgspec.json.Decoder(Rollout)
     for number, line in enumerate(lines, 1):
         try:
             yield decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Damaged(f"{NAME}: line {number}: {error}", WHOLE) from None
+            raise Damaged(f"{called}: line {number}: {error}", WHOLE) from None
 
 
 def events(rollouts: Iterable[Rollout], version: str, source: str = NAME) -> tuple[list[Row], list[Row]]:

@@ -247,4 +247,9 @@ def test_what_is_no_whole_run_is_refused(told, shards, tmp_path):
     (other.out / curves.NAME).write_text("{}\n")
     with pytest.raises(Damaged, match="line 1"):
         receipts.record(told, other.out)
+    Path(other.out / curves.NAME).unlink()
+    answers = other.out / rollouts.NAME
+    answers.write_text('{"step": 1\n')
+    with pytest.raises(Damaged, match=f"{answers}: line 1"):
+        receipts.record(told, other.out)
     assert state(told) == before
