@@ -25,13 +25,15 @@ def read(path: Path, method: str | None = None) -> RunSpec:
         said = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         first = f"lake train {method or 'sft'} --init > {path} writes one to begin with"
-        raise UsageError(f"{path}: {error.strerror or error}", first) from None
+        hint = "name a file of settings, as TOML" if path.exists() else first
+        raise UsageError(f"{path}: {error.strerror or error}", hint) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: this is no text in UTF-8: {error.reason}", "save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}", "mend that line; https://toml.io says how values are written") from None
     if method is not None and said.setdefault("method", method) != method:
-        raise UsageError(f"{path}: method: it is for {said['method']!r}, and {method!r} was asked for", None)
+        hint = f"lake train {said['method']} --config {path}; each method has a file of its own"
+        raise UsageError(f"{path}: method: it is for {said['method']!r}, and {method!r} was asked for", hint)
     return parse(said, str(path), path.parent)
 
 

@@ -110,8 +110,12 @@ def test_what_is_wrong_is_named_with_what_to_do(changes: dict[str, Any], where: 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     """No file, no text, no TOML, and another method than was asked for are each named."""
-    with pytest.raises(UsageError, match="No such file"):
+    with pytest.raises(UsageError, match="No such file") as caught:
         reading.read(tmp_path / "none.toml")
+    assert "--init >" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="Is a directory") as caught:
+        reading.read(tmp_path)
+    assert "--init >" not in str(caught.value.hint)
     file = tmp_path / "run.toml"
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="UTF-8"):
@@ -120,8 +124,9 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="line 1"):
         reading.read(file)
     file.write_text((EXAMPLES / "sft.toml").read_text())
-    with pytest.raises(UsageError, match="it is for 'sft', and 'dpo' was asked for"):
+    with pytest.raises(UsageError, match="it is for 'sft', and 'dpo' was asked for") as caught:
         reading.read(file, "dpo")
+    assert f"lake train sft --config {file}" in str(caught.value.hint)
 
 
 def test_paths_begin_at_the_file_that_says_them() -> None:
