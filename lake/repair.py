@@ -19,11 +19,12 @@ import msgspec
 from lake.checkpoints import CHECKPOINT, HINT, hint_to, read_hint
 from lake.commits import COMMIT, digest, torn
 from lake.errors import LakeError, UsageError
+from lake.examination import Progress
 from lake.files import Entry, Store
 from lake.findings import Code, Finding, Report
 from lake.lake import Lake
 from lake.released import announce
-from lake.verify import ASIDE, Progress, examine
+from lake.verify import ASIDE, examine
 
 SAFE_AGE = timedelta(days=7)
 SHORTEST_AGE = timedelta(hours=1)
