@@ -41,6 +41,7 @@ WAIT_BAR = 0.01
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 
 LLAMA = {"model_type": "llama", "vocab_size": 32_000, "max_position_embeddings": 4096, "tie_word_embeddings": False}
+LLAMA |= {"bos_token_id": None, "pad_token_id": 1, "eos_token_id": 2}  # as the tokenizer of `gpu_side` has them
 MODELS: Mapping[str, dict[str, Any]] = {
     "1b": LLAMA
     | {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 16}
@@ -52,7 +53,7 @@ MODELS: Mapping[str, dict[str, Any]] = {
     | {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     | {"num_attention_heads": 4, "num_key_value_heads": 2},
 }
-OURS, TRL, TRL_APART = "ours", "TRL", "TRL, documents apart"
+SIDES = OURS, TRL, TRL_APART = "ours", "TRL", "TRL, documents apart"
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -70,7 +71,7 @@ class Case(msgspec.Struct, frozen=True):
     model: str
     stages: tuple[Stage, ...]
     parts: int
-    sides: tuple[str, ...] = (OURS, TRL, TRL_APART)
+    sides: tuple[str, ...] = SIDES
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -133,19 +134,22 @@ def main() -> int:
     asked.add_argument("--tiny", action="store_true", help="tiny models, also on a CPU: shows that it runs")
     asked.add_argument("--json", action="store_true", help="print one JSON line a measurement, and nothing else")
     asked.add_argument("--steps", type=int, default=14, help="steps of each stage")
-    asked.add_argument("--warm", type=int, default=4, help="of which the first ones are not measured")
-    asked.add_argument("--case", action="append", help="only this one; may be repeated")
-    asked.add_argument("--side", action="append", help="only this one; may be repeated")
+    asked.add_argument("--warm", type=int, default=4, help="of which the first ones are not measured; 0: all are")
+    names = [case.name for case in CASES]
+    asked.add_argument("--case", action="append", choices=names, help="only this one; may be repeated")
+    asked.add_argument("--side", action="append", choices=SIDES, help="only this one; may be repeated")
     asked.add_argument("--split", type=int, default=1, help="so many times as many parts of a step: takes less memory")
     asked.add_argument("--compile", action="store_true", help="compile the model, on every side")
     asked.add_argument("--attention", default="sdpa", help="transformers' name of an implementation")
     asked.add_argument("--data", type=Path, default=DATA, help="where a scratch folder may be made")
     options = asked.parse_args()
-    if options.steps <= options.warm:
-        asked.error("--steps has to be more than --warm")
-    if not options.tiny and (missing := _missing()):
-        print(f"nothing measured: {missing}. This needs one CUDA device of 80 GB or more, and the extra 'train'.")
-        print("--tiny runs the same code with tiny models, also on a CPU")
+    if not 0 <= options.warm < options.steps:
+        asked.error("--warm has to be at least 0, and less than --steps")
+    if options.split < 1:
+        asked.error("--split has to be at least 1")
+    if missing := _missing(tiny=options.tiny):
+        print(f"nothing measured: {missing}. This needs one CUDA device of 141 GB, or of 80 GB with --split 2,")
+        print("and the packages of the extra 'train'; --tiny needs these alone, and takes tiny models and any CPU")
         return 0
     failed = []
     found: list[Measured] = []
@@ -170,13 +174,13 @@ def main() -> int:
     return 1 if failed or not found else 0
 
 
-def _missing() -> str | None:
-    """What keeps the full size from running, if anything does."""
+def _missing(*, tiny: bool) -> str | None:
+    """What keeps this from running, if anything does."""
     for name in ("torch", "transformers", "peft", "accelerate"):
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed"
     # Here and not above: without it, this says so.
-    return None if importlib.import_module("torch").cuda.is_available() else "there is no CUDA device"
+    return None if tiny or importlib.import_module("torch").cuda.is_available() else "there is no CUDA device"
 
 
 def _sides(case: Case, wanted: list[str] | None) -> list[str]:

@@ -42,7 +42,7 @@ def main() -> None:
 
 def run(order: Order) -> list[Measured]:
     """Train as one side does, and say what each stage took."""
-    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     spec = _spec(order)
     _weights(order, Path(order.folder) / "model")
     job = prepare(spec)
@@ -70,23 +70,24 @@ class Clock(transformers.TrainerCallback):
         self.ended: list[tuple[float, float]] = []
         self.peaks: list[int] = []
 
-    def on_step_end(
-        self,
-        args: transformers.TrainingArguments,
-        state: transformers.TrainerState,
-        control: transformers.TrainerControl,  # noqa: ARG002  transformers' signature
-        **_others: Any,
-    ) -> None:
-        """A step is done."""
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_others: Any) -> None:  # noqa: ARG002  as asked
+        """No step is done."""
+        self._begin(0, args.device)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> None:  # noqa: ARG002  as asked
+        """A step is done: it may be the last of its stage, and the next one the first that is measured."""
         laid = self._job.plan.stage_at(state.global_step - 1)
-        done = state.global_step - laid.first
-        if done == self._warm:
-            self.begun.append(self._now(args.device))
-            if args.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-        if done == laid.steps:
+        if state.global_step == laid.first + laid.steps:
             self.ended.append(self._now(args.device))
             self.peaks.append(_peak(args.device))
+        if state.global_step < self._job.plan.steps:
+            self._begin(state.global_step, args.device)
+
+    def _begin(self, step: int, device: torch.device) -> None:
+        if step == self._job.plan.stage_at(step).first + self._warm:
+            self.begun.append(self._now(device))
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
 
     def _now(self, device: torch.device) -> tuple[float, float]:
         if device.type == "cuda":
