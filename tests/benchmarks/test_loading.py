@@ -1,48 +1,56 @@
 """The benchmarks of loading run, tiny, and say what each side took and what ours are held to."""
 
-import subprocess
+import importlib
 import sys
-from pathlib import Path
 
 import pytest
 
-from benchmarks import first_batch, loader, resume
+from benchmarks import first_batch, loader, measure, resume
+from tests.trainers.launching import python
 from trainers.shards import Shards
 
-ROOT = Path(__file__).parents[2]
+ASKED = ["--rows", "120", "--times", "1", "--data"]
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "lines"),
+    ("name", "lines"),
     [
         (
             "loader",
-            ["--alone"],
             ["packed shards", "a memory map, laid out before", "M tokens/s", "without litdata", "bar: at least 0.7 ×"],
         ),
         (
-            "resume",
-            ["--steps", "50"],
-            ["at 90 % of the epoch", "reading through", "at step 50", "bar: at most 1.2 ×"],
-        ),
-        (
             "first_batch",
-            ["--alone"],
             ["with its files on disk", "shards are built", "shards are there", "there, of what is allowed"],
         ),
     ],
 )
-def test_a_benchmark_of_loading_prints_both_sides_and_the_bar(name, options, lines, tmp_path):
-    """Each runs as a script, at any size, leaves nothing behind, and says what it is held to."""
-    if name != "resume":
-        pytest.importorskip("torch")
-        pytest.importorskip("transformers")
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--rows", "120", "--times", "1", "--data", str(tmp_path)]
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_a_benchmark_of_loading_prints_both_sides_and_the_bar(name, lines, tmp_path, monkeypatch, capsys):
+    """Each runs at any size, leaves nothing behind, and says what it is held to."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+
+    def here(function, arguments):
+        """What a side takes, without a process of its own, which only its figures need."""
+        return function(*(item if isinstance(item, str | int) else str(item) for item in arguments)), 0
+
+    module = importlib.import_module(f"benchmarks.{name}")
+    for place in (measure, module):
+        monkeypatch.setattr(place, "in_process", here)
+    monkeypatch.setattr(sys, "argv", [name, *ASKED, str(tmp_path), "--alone"])
+    module.main()
+    said = capsys.readouterr().out
     for line in lines:
-        assert line in done.stdout
+        assert line in said
     assert [path for path in tmp_path.iterdir() if path.name.startswith("scratch-")] == []
+
+
+def test_a_benchmark_is_a_script_whose_sides_are_processes(tmp_path):
+    """Run by its name, each side in a process of its own, it says the same."""
+    said = python("-m", "benchmarks.resume", *ASKED, tmp_path, "--steps", 50).out
+    for line in ["at 90 % of the epoch", "reading through", "at step 50", "bar: at most 1.2 ×"]:
+        assert line in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_documents_are_the_same_each_time(tmp_path):
