@@ -235,7 +235,7 @@ def _told_all(actions: Iterable[Mapping[str, Any]], type_: pa.StructType) -> pa.
     told = [_told(action) for action in actions]
     for action in told:
         for name, value in action.items():
-            if name not in type_.names and value not in ({}, []):
+            if (name not in type_.names or name == "partitionValues") and value not in ({}, []):
                 raise TypeError(f"{name} is nothing that the lake says")
     return pa.array([{**action, **always} for action in told], type_)
 

@@ -1,0 +1,108 @@
+"""Checkpoints: whatever they are made from, they say what the commits say, and what they cannot say is not left out."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from lake import checkpoints
+from lake.commits import chain, commit_name, decode, digest, read_commit
+from lake.errors import Damaged
+from lake.files import Folder
+from lake.log import Log
+from tests.lake.rows import evidence
+from tests.lake.writers import KIND, send
+
+LAST = 60
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    """A table of three checkpoints, to which files were added and from which some were taken, in a random order."""
+    log = Log(Folder(str(tmp_path_factory.mktemp("checkpoints") / "lake")), KIND)
+    log.create()
+    chance = random.Random(3)
+    for number in range(LAST):
+        head = log.head()
+        if len(head.files) > 5 and chance.random() < 0.3:
+            taken = chance.sample(head.files, 3)
+            assert log.commit_after(head, {"lake.rows": -sum(one.rows for one in taken)}, removes=taken, rewrite=True)
+        else:
+            send(log, evidence(f"r{number}"), f"p{number % 4}", number)
+    return log
+
+
+def state(log: Log, first: int, last: int) -> checkpoints.State:
+    """What the commits from one version to another say."""
+    said = checkpoints.State()
+    for version in range(first, last + 1):
+        said.follow(decode(read_commit(log._store, KIND, version), commit_name(KIND, version)))
+    return said
+
+
+def made(log: Log, version: int) -> bytes:
+    return log._store.read(f"{log.folder}/_delta_log/{version:020d}.checkpoint.parquet")
+
+
+def entries(data: bytes) -> dict[str, list[str]]:
+    """The entries of a checkpoint by their types, each as text, sorted."""
+    table = checkpoints.read(data)
+    return {
+        name: sorted(json.dumps(one, sort_keys=True) for one in checkpoints.entries_of(table, name).to_pylist())
+        for name in table.column_names
+    }
+
+
+@pytest.mark.parametrize("version", [20, 40, 60])
+def test_a_checkpoint_says_what_its_commits_say(log, version):
+    """Made of the one before and the commits since, it says what one made of all commits says, and what they say."""
+    said = state(log, 0, version)
+    data = made(log, version)
+    head = digest(read_commit(log._store, KIND, version))
+    assert checkpoints.problem_with_checkpoint(data, said) is None
+    assert checkpoints.commit_sealed_in(data) == head
+    assert entries(data) == entries(checkpoints.encode(said, None, head))
+    assert said.removes.keys().isdisjoint(said.adds)
+    assert version == 20 or said.removes
+
+
+def test_one_that_deltalake_has_made_is_gone_on_from(log, tmp_path):
+    """A checkpoint of another program, which has more columns, gives the same next one as the lake's own does."""
+    shutil.copytree(Path(log._store.url(log.folder), "_delta_log"), tmp_path / "_delta_log")
+    for path in (tmp_path / "_delta_log").iterdir():
+        if path.suffix != ".json" or int(path.stem) > 40:
+            path.unlink()
+    DeltaTable(str(tmp_path)).create_checkpoint()
+    theirs = (tmp_path / "_delta_log" / f"{40:020d}.checkpoint.parquet").read_bytes()
+    assert set(checkpoints.read(theirs).column_names) > set(checkpoints.read(made(log, 40)).column_names)
+    head = digest(read_commit(log._store, KIND, 60))
+    assert entries(checkpoints.encode(state(log, 41, 60), theirs, head)) == entries(made(log, 60))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"deletionVector": {"storageType": "p", "pathOrInlineDv": "/x", "sizeInBytes": 1, "cardinality": 1}},
+        {"partitionValues": {"day": "1"}},
+        {"size": "large"},
+    ],
+)
+def test_what_has_no_room_in_a_checkpoint_is_not_left_out(log, said):
+    """Of a file of which more is said than the lake says of any, there is no checkpoint: it would be another file."""
+    whole = state(log, 0, 60)
+    path = min(whole.adds)
+    whole.adds[path] = {**whole.adds[path], **said}
+    with pytest.raises(Damaged, match="no checkpoint can be made"):
+        checkpoints.encode(whole, None, "0" * 64)
+
+
+def test_what_the_commits_say_is_what_verify_follows(log):
+    """The chain of the commits gives the same state as their files one by one."""
+    said = checkpoints.State()
+    for link in chain(log._store, KIND):
+        assert link.problems == ()
+        said.follow(link.actions or {})
+    assert said == state(log, 0, LAST)
