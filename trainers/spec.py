@@ -76,7 +76,9 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     replay: Annotated[Share, Meta(description="the share of rows that is of past training")] = 0.0
     longest: Annotated[Count | None, Meta(description="tokens that an example may have, where none are packed")] = None
     overlong: Annotated[Overlong, Meta(description="what becomes of a longer example")] = "error"
-    template: Annotated[str | None, Meta(description="a chat template (.jinja); by default the tokenizer's")] = None
+    template: Annotated[
+        str | None, Meta(description="a chat template (.jinja), which the model keeps; by default the tokenizer's")
+    ] = None
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
