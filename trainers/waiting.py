@@ -43,5 +43,5 @@ def _wait() -> None:
 
 @cache
 def _patient() -> Any:
-    """All processes, over gloo: a limit of its own is what every device's own way of talking would heed for steps."""
+    """All processes, as a group that has a limit of its own beside that of steps; gloo needs no device."""
     return dist.new_group(timeout=_LONG, backend="gloo")
