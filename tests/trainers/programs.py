@@ -14,7 +14,7 @@ ASK = 2
 WORDS = ["<pad>", "<end>", "?", "    pass", "    return", *(f"    return {number}" for number in range(5))]
 TASKS = 5
 RIGHT = 3  # what every task wants returned
-ROWS, TIMES, STEPS = 2, 4, 6
+ROWS, TIMES, STEPS = 2, 4, 4
 
 
 def write_tasks(folder: Path, tasks: int = TASKS, **others: Any) -> Shards:
@@ -49,7 +49,7 @@ def of_grpo(folder: Path, out: str, *, tokens: int = 1, **tables: Any) -> spec.R
     grpo = {"generations": TIMES, "temperature": 1.0, "max_new_tokens": tokens, "timeout": 20.0, "workers": 2}
     grpo |= tables.pop("grpo", {})
     # Adam makes whole steps of what is but rounding, where it divides by next to nothing.
-    optimizer = {"learning_rate": 0.02, "schedule": "constant", "epsilon": 0.001, **tables.pop("optimizer", {})}
+    optimizer = {"learning_rate": 0.06, "schedule": "constant", "epsilon": 0.001, **tables.pop("optimizer", {})}
     usual = {"rows": ROWS, "steps": STEPS, "seed": 4, "optimizer": optimizer, "grpo": grpo}
     return settings(folder, "grpo", out, **usual | tables)
 

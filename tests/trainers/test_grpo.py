@@ -36,7 +36,7 @@ from trainers.rewards import TASK, RewardByTests  # noqa: E402
 from trainers.rollouts import NAME  # noqa: E402
 from trainers.run import prepare  # noqa: E402
 
-ROUNDS = {"steps_per_generation": 2, "iterations": 2}
+ROUNDS = {"steps_per_generation": 2, "iterations": 2, "generations": 2}
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def test_answers_that_several_steps_learn_from(folder):
     with pytest.raises(UsageError, match=r"checkpoints\.every.*4 steps"):
         of_grpo(folder, "within", grpo=ROUNDS)
     with pytest.raises(UsageError, match=r"stages\[0\].*6 steps"):
-        grpo.trainer(prepare(of_grpo(folder, "within", every=4, grpo=ROUNDS)))
+        grpo.trainer(prepare(of_grpo(folder, "within", steps=6, every=4, grpo=ROUNDS)))
     done(of_grpo(folder, "whole", steps=8, every=4, grpo=ROUNDS))
     said = rollouts(folder / "whole")
-    assert [one.step for one in said] == [step for step in (0, 4) for _ in range(4 * ROWS * TIMES)]
+    assert [one.step for one in said] == [step for step in (0, 4) for _ in range(4 * ROWS * 2)]
     broken = of_grpo(folder, "halves", steps=8, every=4, grpo=ROUNDS)
     interrupted(broken, 5)
     done(broken, resume=True)
@@ -143,9 +143,9 @@ def test_answers_that_several_steps_learn_from(folder):
 
 def test_parts_of_a_step_add_up(folder, straight):
     """A step ends with the same weights in however many parts it is taken, also where they divide a group."""
-    done(of_grpo(folder, "in-four", parts=4))
-    assert drawn(folder / "in-four") == drawn(straight)
-    assert apart(folder / "in-four", straight) < 1e-5
+    done(of_grpo(folder, "in-four", steps=2, parts=4))
+    assert drawn(folder / "in-four") == drawn(straight)[: 2 * ROWS * TIMES]
+    assert apart(folder / "in-four", straight / "checkpoint-2") < 1e-5
     with pytest.raises(UsageError, match="4 answers to each of 2 rows cannot be shared out in 3"):
         of_grpo(folder, "in-three", parts=3)
 
@@ -160,7 +160,7 @@ def test_the_reference_is_the_policy_in_memory(folder, monkeypatch):
         return model
 
     monkeypatch.setattr(grpo, "load_policy", elsewhere)
-    trainer = grpo.trainer(prepare(of_grpo(folder, "held", steps=4, grpo={"beta": 0.5})))
+    trainer = grpo.trainer(prepare(of_grpo(folder, "held", steps=2, grpo={"beta": 0.5})))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.train()
     after, kept = trainer.model.state_dict(), trainer.ref_model.state_dict()

@@ -30,7 +30,7 @@ from trainers import record, spec
 def said_of(folder: Path, method: str, out: str) -> spec.RunSpec:
     """The settings of a run of a method, each on rows of its own."""
     if method == "grpo":
-        return of_grpo(folder / "programs", out, steps=4)
+        return of_grpo(folder / "programs", out)
     if method in spec.PACKED:
         lora = {"lora": {"r": 4}} if method == "lora" else {}
         stages = [{"rows": 4, "length": 64, "steps": 4}]

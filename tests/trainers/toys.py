@@ -171,13 +171,19 @@ def interrupted(said: spec.RunSpec, after: int) -> None:
 
 def weights(out: str | Path) -> str:
     """The sha256 of the weights that a run has saved."""
-    [file] = Path(out, "model").glob("*.safetensors")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(_saved(out).read_bytes()).hexdigest()
+
+
+def _saved(out: str | Path) -> Path:
+    """The weights of a run, or of a checkpoint."""
+    folder = Path(out, "model")
+    [file] = (folder if folder.exists() else Path(out)).glob("*.safetensors")
+    return file
 
 
 def apart(one: str | Path, other: str | Path) -> float:
-    """The greatest difference between the weights of two runs."""
-    [these, those] = (load_file(file) for out in (one, other) for file in Path(out, "model").glob("*.safetensors"))
+    """The greatest difference between the weights of two runs, or of checkpoints."""
+    these, those = (load_file(_saved(out)) for out in (one, other))
     assert these.keys() == those.keys()
     return max((these[name] - those[name]).abs().max().item() for name in these)
 
