@@ -30,6 +30,7 @@ from lake.snapshots import FilePin
 
 AHEAD = 24  # commits that may be missing, and are missed, before later ones
 CLOSE = 64  # commits that are looked for one by one before the folder is asked which there are
+LONG = 256  # commits whose files are remembered one by one, and not what they come to
 READER_VERSION = 1  # of Delta's protocol: later ones may say of a file that some of its rows are not there
 
 _SAID = ("path", "size", "stats", "deletionVector")  # of an added file; the last names rows that are not there
@@ -56,55 +57,65 @@ _STATS = msgspec.json.Decoder(_Stats)
 _ALL_STATS = msgspec.json.Decoder(list[_Stats])
 
 
-class Files:
-    """The files of a version, which is never changed: those that a checkpoint has, and what was said since then."""
+@dataclass(frozen=True)
+class _Read:
+    """Files by name: the lake's own, and the names of the foreign ones."""
 
-    def __init__(self, checkpoint: bytes | None = None) -> None:
-        self._unread = checkpoint
-        self._since: list[Actions] = []
-        self._own: dict[str, FilePin] = {}
-        self._foreign: set[str] = set()
+    own: Mapping[str, FilePin]
+    foreign: AbstractSet[str]
+
+    def after(self, commits: Sequence[Actions]) -> "_Read":
+        own, foreign = dict(self.own), set(self.foreign)
+        for actions in commits:
+            for remove in actions["remove"]:
+                own.pop(str(remove.get("path")), None)
+                foreign.discard(str(remove.get("path")))
+            for add in actions["add"]:
+                _add(own, foreign, [add.get(name) for name in _SAID])
+        return _Read(own, foreign)
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """Files as a checkpoint has them, which nobody has asked for, and the commits since then."""
+
+    checkpoint: bytes
+    since: tuple[Actions, ...] = ()
+
+    def after(self, commits: Sequence[Actions]) -> "_Read | _Unread":
+        later = _Unread(self.checkpoint, (*self.since, *commits))
+        return later if len(later.since) < LONG else later.read()
+
+    def read(self) -> _Read:
+        return _files_of(self.checkpoint).after(self.since)
+
+
+class Files:
+    """The files of a version, which is never changed; those that a checkpoint has are read when they are asked for."""
+
+    def __init__(self, said: _Read | _Unread) -> None:
+        self._said = said
 
     @property
     def own(self) -> Mapping[str, FilePin]:
         """The lake's own, by name."""
-        self._read()
-        return self._own
+        return self._read().own
 
     @property
     def foreign(self) -> AbstractSet[str]:
         """Names of others that are live, or that a reader of files would need to know more of than their names."""
-        self._read()
-        return self._foreign
+        return self._read().foreign
 
-    def follow(self, commits: Sequence[Actions]) -> "Files":
+    def after(self, commits: Sequence[Actions]) -> "Files":
         """The files after further commits, by their actions."""
-        unread = self._unread
-        after = Files(unread)
-        after._since = [*self._since, *commits]
-        if unread is None:
-            after._own, after._foreign = dict(self._own), set(self._foreign)
-            after._catch_up()
-        return after
+        return Files(self._said.after(commits))
 
-    def _read(self) -> None:
-        # Two threads may both do so, with the same result.
-        if (unread := self._unread) is not None:
-            read = Files()
-            read._own, read._foreign = _files_of(unread)
-            read._since = self._since
-            read._catch_up()
-            self._own, self._foreign = read._own, read._foreign
-            self._unread = None
-
-    def _catch_up(self) -> None:
-        for actions in self._since:
-            for remove in actions["remove"]:
-                self._own.pop(str(remove.get("path")), None)
-                self._foreign.discard(str(remove.get("path")))
-            for add in actions["add"]:
-                _add(self._own, self._foreign, [add.get(name) for name in _SAID])
-        self._since = []
+    def _read(self) -> _Read:
+        said = self._said
+        if isinstance(said, _Unread):
+            # Two threads may both do so, with the same result.
+            self._said = said = said.read()
+        return said
 
 
 @dataclass(frozen=True)
@@ -135,11 +146,11 @@ class State:
             protocol = actions.get("protocol", [protocol])[-1]
             version, sha256 = version + 1, digest(data)
             followed.append(actions)
-        files = self.files.follow(followed) if followed else self.files
+        files = self.files.after(followed) if followed else self.files
         return State(version, sha256, files, transactions, metadata, protocol)
 
 
-NOTHING = State(-1, "", Files(), {}, {}, {})
+NOTHING = State(-1, "", Files(_Read({}, frozenset())), {}, {}, {})
 
 
 class States:
@@ -241,11 +252,11 @@ def _state_of(data: bytes) -> State:
     transactions = dict(zip(_field(apps, "appId"), _field(apps, "version"), strict=True))
     metadata, protocol = (entries_of(table, name).to_pylist() for name in ("metaData", "protocol"))
     about = {**metadata[0], "configuration": dict(metadata[0]["configuration"])}
-    return State(-1, "", Files(data), transactions, about, protocol[0])
+    return State(-1, "", Files(_Unread(data)), transactions, about, protocol[0])
 
 
-def _files_of(data: bytes) -> tuple[dict[str, FilePin], set[str]]:
-    """The lake's files and the foreign ones that a checkpoint has."""
+def _files_of(data: bytes) -> _Read:
+    """The files that a checkpoint has."""
     table = checkpoints.read(data, *(f"add.{name}" for name in _SAID))
     files: dict[str, FilePin] = {}
     foreign: set[str] = set()
@@ -263,7 +274,7 @@ def _files_of(data: bytes) -> tuple[dict[str, FilePin], set[str]]:
         files.clear()
         for said in zip(paths, sizes, stats, less, strict=True):
             _add(files, foreign, said)
-    return files, foreign
+    return _Read(files, foreign)
 
 
 def _add(files: dict[str, FilePin], foreign: set[str], said: Sequence[Any]) -> None:

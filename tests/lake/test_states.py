@@ -69,6 +69,19 @@ def test_every_version_is_what_its_commits_say(log):
         agree(log, states, version)
 
 
+@pytest.mark.parametrize("remembered", [1, 3, 256])
+def test_files_are_the_same_whenever_they_are_asked_for(log, monkeypatch, remembered):
+    """Asked for at once, or only when many commits have come since a checkpoint was read, the files are the same."""
+    monkeypatch.setattr("lake.states.LONG", remembered)
+    fill(log, 22)
+    late, early = States(log._store, KIND), States(log._store, KIND)
+    for number in range(22, 30):
+        fill(log, 1, number)
+        assert late.newest().version == number + 1
+        assert early.newest().files.own == by_commits(log, number + 1)
+    assert late.newest().files.own == early.newest().files.own
+
+
 def test_what_others_commit_is_seen_at_once(log):
     """A process that remembers a state sees the next commit of another, and one that is far behind sees them all."""
     states, other = States(log._store, KIND), opened(log._store.uri)
