@@ -27,7 +27,7 @@ from trainers.adapters import adapt
 from trainers.loop import FromPlan, HeldOut, Job, Make, arguments, load, refuse_foreign_ids
 from trainers.order import Places
 from trainers.plan import Laid, Stage
-from trainers.shards import Field, Shards
+from trainers.shards import Shards
 
 PROMPT, CHOSEN, REJECTED = "prompt", "chosen", "rejected"
 PAIR = (CHOSEN, REJECTED)
@@ -150,21 +150,13 @@ def refuse_unfit(job: Job, model: Any, answers: Sequence[str]) -> None:
     for shards in filter(None, (job.shards, job.validation)):
         prompt, longest = shards.fields[PROMPT], lengths(shards, answers)
         _refuse(shards, prompt.lengths == 0, "has no prompt", "an answer's first token needs one before it")
-        _refuse(shards, _counted(prompt) > 0, "would be trained to say its prompt", "build the shards again")
+        _refuse(shards, prompt.counted > 0, "would be trained to say its prompt", "build the shards again")
         for name in answers:
             what = f"has no token in {name} that a loss counts"
-            _refuse(shards, _counted(shards.fields[name]) == 0, what, "look for an empty answer in the export")
+            _refuse(shards, shards.fields[name].counted == 0, what, "look for an empty answer in the export")
         if room is not None:
             what = f"is longer than the {room} positions of the model"
             _refuse(shards, longest > room, what, f"say longest = {room} and an overlong policy in [data]")
-
-
-def _counted(field: Field) -> Places:
-    """How many tokens of each row a loss counts, int64."""
-    counts = np.zeros(len(field.lengths), np.int64)
-    if len(full := np.flatnonzero(field.lengths)):
-        counts[full] = np.add.reduceat(field.trained, field.offsets[:-1][full], dtype=np.int64)
-    return counts
 
 
 def _refuse(shards: Shards, bad: Any, what: str, hint: str) -> None:

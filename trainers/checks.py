@@ -69,8 +69,9 @@ def _bytes(scene: Scene) -> Faults:
 def _apart(scene: Scene) -> Faults:
     if scene.job.validation is None:
         raise NotHere("nothing is held out")
-    trained, held_out = (shards.rows() for shards in (scene.job.shards, scene.job.validation))
-    for name in ("id", "task_id"):
+    names = ["id", "task_id"]
+    trained, held_out = (shards.rows(names) for shards in (scene.job.shards, scene.job.validation))
+    for name in names:
         # Documents are held out one by one.
         if name in trained.column_names and (name == "id" or scene.spec.method != "pretrain"):
             both = {*trained[name].to_pylist()} & {*held_out[name].to_pylist()} - {None}
