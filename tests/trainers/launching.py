@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 TAIL = 6000
@@ -40,7 +40,7 @@ def python(
     whole = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **(environment or {})}
     command = [sys.executable, *map(str, arguments)]
     # Files and no pipes: whoever holds the other end of a pipe would be waited for.
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(command, cwd=folder, env=whole, stdout=out, stderr=err, start_new_session=True)
         ended: int | str
         try:
@@ -54,14 +54,16 @@ def python(
     return said
 
 
-def _read(file: "tempfile._TemporaryFileWrapper[str]") -> str:
+def _read(file: IO[bytes]) -> str:
     file.seek(0)
-    return file.read()
+    return file.read().decode(errors="replace")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """End a program's group, and what it has started in groups of their own, as torchrun does with its workers."""
-    family = [] if process.poll() is not None else _descendants(process.pid)
+    family: list[int] = []
+    with suppress(OSError):  # where there is no ps, the group alone is ended
+        family = [] if process.poll() is not None else _descendants(process.pid)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
