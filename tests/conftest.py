@@ -1,6 +1,7 @@
 """What every test may rely on: a lake of its own, nothing of the environment's, and examples that do not time out."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,17 @@ hypothesis.settings.load_profile("lake")
 pytest_plugins = ["tests.stores.server"]
 
 PUBLIC_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_a_disk() -> Iterator[None]:
+    """What is to be on the disk for good need not be there yet: half of the time would go into waiting for it.
+
+    No power goes while tests run. Those about its going see which calls are made, and commands of their own make them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(autouse=True)
