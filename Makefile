@@ -34,10 +34,10 @@ demo-train: .venv/train
 	@rm -rf demo-train
 	@$(BIN)/lake demo demo-train --train
 
-# One thread a worker: more would wait for each other.
+# One thread a worker: more would wait for each other. Tests of one file stay together, for what they share is made once.
 test: $(TEST_TOOLS)
 	@echo "Running the tests, $(JOBS) at a time"
-	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n $(JOBS) --durations=40 --cov --cov-report=term
+	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --durations=40 --cov --cov-report=term
 
 lint: $(TEST_TOOLS)
 	@echo "ruff: style and mistakes"
