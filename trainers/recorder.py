@@ -1,6 +1,6 @@
 """Writes the record of a run while it goes on: before the first step, at each checkpoint, and when it ends.
 
-Not here: what a record says (`record`).
+Not here: what a record says (`record`), and whether a run may go on (`resuming`).
 """
 
 import platform
@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from lake.errors import Damaged, UsageError
-from trainers import ledger
+from lake.errors import UsageError
+from trainers import ledger, resuming
 from trainers.plan import Plan
 from trainers.record import (
     FORMAT,
@@ -138,32 +138,9 @@ class Record:
         out = Path(out)
         before = read(out)
         said = _configuration(spec)
-        if before.plan.digest != plan.digest:
-            raise UsageError(
-                f"{out}: its plan is {before.plan.digest[:12]}, and what is configured now gives {plan.digest[:12]}",
-                "resume with the data, seed and stages that the run began with, or begin another run",
-            )
-        if before.method != said["method"]:
-            raise UsageError(f"{out}: this is a run of {before.method}, not of {said['method']}", "name another folder")
-        for name, was in before.shards.items():
-            if name in shards and shards[name].description.key != was.key:
-                raise UsageError(
-                    f"{out}: its shards are {was.key[:12]}, and these are {shards[name].description.key[:12]}",
-                    "resume with the rows, tokenizer and template that the run began with, or begin another run",
-                )
-        if other := sorted(_changed(before.configuration, said)):
-            raise UsageError(
-                f"{out}: it began with another {', '.join(other[:3])}",
-                "resume with the settings that the run began with: its checkpoint holds them; or begin another run",
-            )
-        for was_there, is_there in ((before.model, model), (before.tokenizer, tokenizer)):
-            if was_there is not None and is_there is not None and (others := was_there.changed(is_there)):
-                raise UsageError(
-                    f"{is_there.path}: not as it was when the run began: {', '.join(others[:3])}",
-                    f"put back what {out / NAME} names by its sha256, or begin another run",
-                )
+        resuming.refuse_another(out, before, said, shards=shards, plan=plan, begun=(model, tokenizer))
         if rank == 0:
-            _prove(out, before, step)
+            resuming.prove(out, before, step)
         made = msgspec.structs.replace(
             before,
             state="started",
@@ -280,19 +257,6 @@ def _checkpoint(out: Path, step: int, folder: Path) -> Checkpoint:
     return Checkpoint(step=step, folder=named.as_posix(), files=files)
 
 
-def _prove(out: Path, run: Run, step: int) -> None:
-    """Raises Damaged where the checkpoint at a step is not what the record says; of some it does not know the files."""
-    for saved in run.checkpoints:
-        if saved.folder != f"checkpoint-{step}" or not saved.files:
-            continue
-        now = files_of(out / saved.folder)
-        for name, file in saved.files.items():
-            if now.get(name) != file:
-                what = "is gone" if name not in now else "its bytes are not those that were saved"
-                hint = f"copy it again, or remove {saved.folder} to go on from the checkpoint before it"
-                raise Damaged(f"{out / saved.folder / name}: {what}", hint)
-
-
 def _session(said: Mapping[str, Any], step: int, device: str, world: int) -> Session:
     return Session(
         began_at=now(),
@@ -314,20 +278,6 @@ def _ended(sessions: tuple[Session, ...], step: int) -> tuple[Session, ...]:
         msgspec.structs.replace(one, last_step=max(step, one.first_step)) if one.last_step is None else one
         for one in sessions
     )
-
-
-# What may be said otherwise when a run goes on: where things are, and who is told.
-_PLACES = frozenset({"out", "data.lake", "data.built", "data.export", "data.shards", "report.to", "model.path"})
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """The dotted keys whose values differ, places aside."""
-    for key in before.keys() | now.keys():
-        was, is_now, name = before.get(key), now.get(key), f"{where}{key}"
-        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
-            yield from _changed(was, is_now, f"{name}.")
-        elif name not in _PLACES and digest_of({key: was}) != digest_of({key: is_now}):
-            yield name
 
 
 def _seeds(said: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, int]]:
