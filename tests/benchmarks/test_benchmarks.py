@@ -1,17 +1,11 @@
 """The benchmarks run, on data that is made for them, and both of their sides write the same rows."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import duckdb
 import pytest
 
 from benchmarks.generate import generate
-
-ROOT = Path(__file__).parents[2]
-
 
 with_library = pytest.mark.skipif(find_spec("datasets") is None, reason="compares with datasets, of the extra train")
 
@@ -34,13 +28,11 @@ with_library = pytest.mark.skipif(find_spec("datasets") is None, reason="compare
         ("export", [], ["export sft", "export rag", "export preference", "bar: at most 1.2 ×", "bar: at least 10 ×"]),
     ],
 )
-def test_a_benchmark_prints_both_sides_and_the_bar(name, options, lines, tmp_path):
-    """Each benchmark runs as a script, at any size, and says what it is held to."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--rows", "400", "--times", "1", "--data", str(tmp_path)]
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_a_benchmark_prints_both_sides_and_the_bar(name, options, lines, tmp_path, benchmark):
+    """Each benchmark runs, at any size, and says what it is held to."""
+    said = benchmark(name, "--rows", 400, "--times", 1, "--data", tmp_path, *options)
     for line in lines:
-        assert line in done.stdout
+        assert line in said
     assert [path for path in tmp_path.iterdir() if path.name.startswith("scratch-")] == []
 
 

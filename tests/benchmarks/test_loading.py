@@ -1,11 +1,8 @@
 """The benchmarks of loading run, tiny, and say what each side took and what ours are held to."""
 
-import importlib
-import sys
-
 import pytest
 
-from benchmarks import first_batch, loader, measure, resume
+from benchmarks import first_batch, loader, resume
 from tests.trainers.launching import python
 from trainers.shards import Shards
 
@@ -25,21 +22,11 @@ ASKED = ["--rows", "120", "--times", "1", "--data"]
         ),
     ],
 )
-def test_a_benchmark_of_loading_prints_both_sides_and_the_bar(name, lines, tmp_path, monkeypatch, capsys):
+def test_a_benchmark_of_loading_prints_both_sides_and_the_bar(name, lines, tmp_path, benchmark):
     """Each runs at any size, leaves nothing behind, and says what it is held to."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-
-    def here(function, arguments):
-        """What a side takes, without a process of its own, which only its figures need."""
-        return function(*(item if isinstance(item, str | int) else str(item) for item in arguments)), 0
-
-    module = importlib.import_module(f"benchmarks.{name}")
-    for place in (measure, module):
-        monkeypatch.setattr(place, "in_process", here)
-    monkeypatch.setattr(sys, "argv", [name, *ASKED, str(tmp_path), "--alone"])
-    module.main()
-    said = capsys.readouterr().out
+    said = benchmark(name, *ASKED, tmp_path, "--alone")
     for line in lines:
         assert line in said
     assert [path for path in tmp_path.iterdir() if path.name.startswith("scratch-")] == []
