@@ -81,14 +81,14 @@ def settings(lake: Lake, tmp_path: Path) -> Settings:
         said: dict[str, Any] = {
             "data": data | ({} if packed else {"longest": 256}) | ({"dataset": "sft"} if method == "lora" else {}),
             "model": {"config": model, "tokenizer": model},
-            "stages": [{"rows": 8, "steps": 10, **({"length": 256} if packed else {})}],
+            "stages": [{"rows": 8, "length": 256, "steps": 10} if packed else {"rows": 5, "steps": 10}],
             "optimizer": {"learning_rate": 0.003, "schedule": "constant"},
             "every": None,
             "parts": 1,
             "seed": 0,
         }
         if method == "kto":  # what a step costs depends on how many of its answers were wanted
-            said["stages"] = [{"rows": 16, "steps": 10}]
+            said["stages"] = [{"rows": 10, "steps": 10}]
         if method == "lora":
             said["lora"] = {"r": 4}
         return toys.settings(tmp_path, method, out, **toys.merged(said, changes))
