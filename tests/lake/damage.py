@@ -4,9 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from exporters.export import export
 from lake import Lake
+from lake.commits import commit_name
 from lake.errors import LakeError
+from lake.findings import Code, Finding
+from lake.kinds import KINDS
+from lake.verify import examine
 from tests.lake.rows import evidence, scores
 
 
@@ -34,6 +40,30 @@ def flip(data: bytes, bit: int) -> bytes:
 def files_of(lake: Lake, kind: str) -> list[Path]:
     """The data files of a table, by name."""
     return sorted(Path(lake.uri, "tables", kind).glob("*.parquet"))
+
+
+def codes(lake: Lake, *, deep: bool = False) -> list[Code]:
+    return [finding.code for finding in lake.verify(deep=deep)]
+
+
+def notes(lake: Lake) -> list[Finding]:
+    return [finding for finding in examine(lake.store, lake.logs).findings if not finding.is_fault]
+
+
+def log_of(lake: Lake, kind: str = "evidence") -> Path:
+    return Path(lake.uri, "tables", kind, "_delta_log")
+
+
+def commit(lake: Lake, version: int, kind: str = "evidence") -> Path:
+    return Path(lake.uri, commit_name(KINDS[kind], version))
+
+
+def newest(lake: Lake, kind: str = "evidence") -> int:
+    return lake.logs[kind].head().version
+
+
+def with_batch(rows: pa.Table, batch: str) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index("batch"), "batch", pa.repeat(batch, len(rows)))
 
 
 def everything_read(lake: Lake) -> dict[str, Any]:

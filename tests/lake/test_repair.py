@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,27 +15,10 @@ from lake.errors import LakeError, UsageError
 from lake.findings import Code
 from lake.kinds import KINDS
 from lake.repair import Act, Did, repair
-from tests.lake.damage import built, everything_read, files_of, flip
+from tests.lake.damage import everything_read, files_of, flip, log_of
 from tests.lake.rows import evidence
 
 DAY = 86_400
-
-
-@pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with old and new checkpoints, pins, names, receipts and an export. Not to be written to."""
-    return built(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def told(original: Path, tmp_path: Path) -> Lake:
-    """The same, to be damaged."""
-    shutil.copytree(original, tmp_path / "lake")
-    return Lake.open(str(tmp_path / "lake"))
-
-
-def log_of(lake: Lake, kind: str = "evidence") -> Path:
-    return Path(lake.uri, "tables", kind, "_delta_log")
 
 
 def last_commit(lake: Lake) -> Path:
