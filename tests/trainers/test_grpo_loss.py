@@ -24,22 +24,23 @@ def folder(tmp_path_factory):
     return writes_programs(tmp_path_factory.mktemp("loss"))
 
 
-def answered(folder, loss, beta=0.0):
-    """A trainer, its answers to a round of prompts, and the inputs that TRL makes of them for a step."""
-    said = {
-        "loss": loss,
-        "beta": beta,
-        "temperature": TEMPERATURE,
-        "iterations": 2,
-    }  # so that policies of two ages meet
+def learner(folder, loss, beta=0.0):
+    """A trainer that has not begun, of a round that two steps learn from, so that policies of two ages meet."""
+    said = {"loss": loss, "beta": beta, "temperature": TEMPERATURE, "iterations": 2}
     trainer = grpo.trainer(prepare(of_grpo(folder, "loss", steps=2, parts=1, tokens=TOKENS, grpo=said)))
-    if beta:
-        moved(trainer.ref_model, seed=1)
     trainer.current_gradient_accumulation_steps = 1  # which a trainer says once it trains
-    told = []
-    trainer.rollouts = SimpleNamespace(append=told.extend)
     trainer.model.train()
-    return trainer, told, trainer._prepare_inputs(trainer.samples(0))
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def answered(folder):
+    """Answers to a round of prompts, what TRL makes of them for a step, and what policy and reference say of them."""
+    trainer, told = learner(folder, "grpo", 0.3), []
+    moved(trainer.ref_model, seed=1)
+    trainer.rollouts = SimpleNamespace(append=told.extend)
+    inputs = trainer._prepare_inputs(trainer.samples(0))
+    return told, inputs, probabilities(trainer.model, told), probabilities(trainer.ref_model, told)
 
 
 def probabilities(trained, told):
@@ -102,12 +103,11 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(("loss", "beta"), [*((loss, 0.0) for loss in LOSSES), ("grpo", 0.3), ("dapo", 0.3)])
-def test_a_loss_is_that_of_its_paper(folder, loss, beta):
+def test_a_loss_is_that_of_its_paper(folder, answered, loss, beta):
     """By ratios to the policy that answered, advantages within a prompt, and the divergence from the reference."""
-    trainer, told, inputs = answered(folder, loss, beta)
+    told, inputs, drew, reference = answered
     assert len({len(one.completion_ids) for one in told}) > 1
-    drew = probabilities(trainer.model, told)
-    reference = probabilities(trainer.ref_model, told) if beta else drew
+    trainer = learner(folder, loss, beta)
     moved(trainer.model, seed=2, by=0.1)
     gain, mean = LOSSES[loss]
     each, ratios = [], []
@@ -123,11 +123,11 @@ def test_a_loss_is_that_of_its_paper(folder, loss, beta):
     assert trainer.compute_loss(trainer.model, inputs).item() == pytest.approx(mean(each).item(), abs=1e-5)
 
 
-def test_every_loss_that_can_be_named_is_one(folder):
+def test_every_loss_that_can_be_named_is_one(folder, answered):
     """Each name that settings take means something in the installed TRL; another is refused as they are read."""
     assert {*LOSSES, "vespo"} == set(get_args(spec.Loss))
-    trainer, _, inputs = answered(folder, "vespo")
-    trainer.compute_loss(trainer.model, inputs).backward()
+    trainer = learner(folder, "vespo")
+    trainer.compute_loss(trainer.model, answered[1]).backward()
     assert any(parameter.grad.abs().max() > 0 for parameter in trainer.model.parameters())
     with pytest.raises(UsageError, match=r"grpo\.loss"):
         of_grpo(folder, "loss", grpo={"loss": "ppo"})
