@@ -41,7 +41,12 @@ def python(
     command = [sys.executable, *map(str, arguments)]
     # Files and no pipes: whoever holds the other end of a pipe would be waited for.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(command, cwd=folder, env=whole, stdout=out, stderr=err, start_new_session=True)
+        # What a shell starts in the background ignores an interruption, and what is started from there would too.
+        heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(command, cwd=folder, env=whole, stdout=out, stderr=err, start_new_session=True)
+        finally:
+            signal.signal(signal.SIGINT, heeded)
         ended: int | str
         try:
             ended = process.wait(seconds)

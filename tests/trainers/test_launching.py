@@ -1,5 +1,6 @@
 """What tests start ends with them."""
 
+import signal
 import subprocess
 import time
 
@@ -42,3 +43,15 @@ def test_a_program_that_fails_says_why(tmp_path):
     assert python("-c", "print(__import__('lake').__file__); exit(3)", folder=tmp_path, code=3).out.startswith(
         str(ROOT)
     )
+
+
+def test_a_program_can_be_interrupted_wherever_its_test_was_started():
+    """A program heeds an interruption although the tests that start it ignore theirs, as in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        said = python(
+            "-c", "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('still here')", code=-signal.SIGINT
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said.out == ""
