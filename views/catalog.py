@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from lake.errors import LakeError
 from lake.kinds import KINDS
 from views import engine
-from views.connect import Pinned, define, stand_in
+from views.connect import Pinned, define
 from views.policy import Policy
+from views.tables import stand_in
 
 STORAGE_VERSION = "v1.2.0"
 

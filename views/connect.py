@@ -19,32 +19,18 @@ from typing import Protocol
 
 import duckdb
 import msgspec
-import pyarrow as pa
 
 from lake.errors import Damaged, LakeError
-from lake.kinds import KINDS, LEDGERS, PIN_ORDER
+from lake.kinds import LEDGERS, PIN_ORDER
 from views import engine, gates
 from views.policy import Policy
+from views.tables import create_pinned, create_policy, failing, pinned
 
 FOLDERS = ("functions", "facts", "state", "prompts", "datasets", "quarantine", "health", "history", "replay", "quality")
-# What the policy becomes; the other relations read them by these names.
-POLICY_TABLES = (
-    "policy",
-    "policy_choices",
-    "precedence",
-    "known_files",
-    "replay_policy",
-    "replay_protected",
-    *gates.TABLES,
-)
-
-DAMAGED = "damaged: "  # how the message of a query begins that needs a file which is gone
-
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 _USED = re.compile(r"\b(?:from|join)\s+([a-z][a-z0-9_]*)|\b([a-z][a-z0-9_]*)\(")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _FUNCTION = re.compile(r"(?:\s*--[^\n]*\n)*\s*create macro ([a-z][a-z0-9_]*)\(")
-_PATH = re.compile(r"/?[A-Za-z0-9._/-]+")
 
 
 class Pinned(Protocol):
@@ -133,8 +119,8 @@ def connect(
     ledgers = ledgers or {}
     con = engine.connection(threads=threads, memory_limit=memory_limit)
     try:
-        pinned = [path for kind in PIN_ORDER if kind not in damaged for path in snapshot.paths(kind)]
-        con.execute("set allowed_paths = ?", [[*pinned, *chain.from_iterable(ledgers.values())]])
+        files = [path for kind in PIN_ORDER if kind not in damaged for path in snapshot.paths(kind)]
+        con.execute("set allowed_paths = ?", [[*files, *chain.from_iterable(ledgers.values())]])
         con.execute("set allowed_directories = ?", [list(folders)])
         con.execute("set enable_external_access = false")
         define(con, snapshot, policy or Policy(), sql, ledgers=ledgers, damaged=damaged)
@@ -162,12 +148,12 @@ def define(
     `remote` has addresses for each kind, to be read instead of the snapshot's local files by whoever can. As they
     cannot be opened here, the variables `stand_in` must name files that can, of the same columns.
     """
-    _create_pinned(con)
-    _create_policy(con, policy)
+    create_pinned(con)
+    create_policy(con, policy)
     _create_relations(con, gates.as_they_stand(sources() if sql is None else sql, policy.quality))
     damaged = damaged or {}
     for kind, message in damaged.items():
-        con.execute(f"create or replace view events.{kind} as {_failing(kind, message)}")
+        con.execute(f"create or replace view events.{kind} as {failing(kind, message)}")
     for kind in (*PIN_ORDER, *LEDGERS):
         if kind in damaged:
             continue
@@ -176,7 +162,7 @@ def define(
         else:
             paths = snapshot.paths(kind) if kind in PIN_ORDER else (ledgers or {}).get(kind, ())
         if paths:
-            con.execute(f"create or replace view events.{kind} as {_pinned(kind, paths, remote=remote is not None)}")
+            con.execute(f"create or replace view events.{kind} as {pinned(kind, paths, remote=remote is not None)}")
 
 
 def _damaged(snapshot: Pinned) -> dict[str, str]:
@@ -188,94 +174,6 @@ def _damaged(snapshot: Pinned) -> dict[str, str]:
         except Damaged as error:
             found[kind] = error.message
     return found
-
-
-def _failing(kind: str, message: str) -> str:
-    """The SQL of a pinned table that cannot be read: it fails where a query needs any row of it, and not before."""
-    said = f"{DAMAGED}{message}".replace("'", "''")
-    columns = ", ".join(f"cast(null as {sql_type(field.type)}) as {field.name}" for field in KINDS[kind].schema)
-    return f"select {columns} where cast(error('{said}') as boolean)"
-
-
-def stand_in(kind: str) -> str:
-    """The name of the variable that, where it is set, says which files a kind's remote view reads instead."""
-    return f"lake_{kind}_files"
-
-
-def _pinned(kind: str, paths: Sequence[str], *, remote: bool = False) -> str:
-    """The SQL of one pinned table. A view takes no parameters, so the paths stand in it: such as need no quoting."""
-    for path in paths:
-        if not _PATH.fullmatch(path.removeprefix("s3://") if remote else path):
-            raise Damaged(f"{path!r} is not how a lake names its files", "move the lake to a plainer path")
-    schema = KINDS[kind].schema
-    if not paths:
-        columns = ", ".join(f"cast(null as {sql_type(field.type)}) as {field.name}" for field in schema)
-        return f"select {columns} where false"
-    listed = ", ".join(f"'{path}'" for path in paths)
-    files = f"coalesce(getvariable('{stand_in(kind)}'), [{listed}])" if remote else f"[{listed}]"
-    return f"select {', '.join(schema.names)} from read_parquet({files}, union_by_name = true)"
-
-
-def sql_type(kind: pa.DataType) -> str:
-    """The DuckDB name of an Arrow type that events use."""
-    if pa.types.is_struct(kind):
-        return f"struct({', '.join(f'{field.name} {sql_type(field.type)}' for field in kind)})"
-    if pa.types.is_list(kind):
-        return f"{sql_type(kind.value_type)}[]"
-    return _SQL_TYPES[kind]
-
-
-_SQL_TYPES = {
-    pa.string(): "varchar",
-    pa.int32(): "integer",
-    pa.int64(): "bigint",
-    pa.float64(): "double",
-    pa.bool_(): "boolean",
-    pa.timestamp("us", "UTC"): "timestamptz",
-}
-
-
-def _create_policy(con: duckdb.DuckDBPyConnection, policy: Policy) -> None:
-    con.execute(
-        "create table policy"
-        " (include_partial boolean, include_review boolean, pairs_per_task bigint, check_files boolean,"
-        " include_completions boolean)"
-    )
-    con.execute(
-        "insert into policy values (?, ?, ?, ?, ?)",
-        [
-            policy.include_partial,
-            policy.include_review,
-            policy.pairs_per_task,
-            policy.known_files is not None,
-            policy.include_completions,
-        ],
-    )
-    con.execute("create table policy_choices (partial_label boolean, wanted_domain varchar, wanted_pool varchar)")
-    con.execute("insert into policy_choices values (?, ?, ?)", [policy.partial_label, policy.domain, policy.pool])
-    con.execute("create table precedence (scorer varchar, place bigint)")
-    con.execute(
-        "insert into precedence select unnest(?::varchar[]), unnest(range(?))",
-        [list(policy.precedence), len(policy.precedence)],
-    )
-    con.execute("create table known_files (path varchar)")
-    con.execute("insert into known_files select distinct unnest(?::varchar[])", [list(policy.known_files or ())])
-    replay = policy.replay
-    con.execute(
-        "create table replay_policy (max_bytes bigint, retention double, retention_seed varchar, scheme varchar,"
-        " now timestamptz, auto_mined boolean)"
-    )
-    con.execute(
-        "insert into replay_policy values (?, ?, ?, ?, ?, ?)",
-        [replay.max_bytes, replay.retention, str(replay.retention_seed), replay.scheme, replay.now, replay.auto_mined],
-    )
-    con.execute("create table replay_protected (section_id varchar)")
-    con.execute("insert into replay_protected select distinct unnest(?::varchar[])", [list(replay.protected)])
-    for name, (columns, rows) in policy.quality.tables.items():
-        con.execute(f"create table {name} ({columns})")
-        if rows:
-            places = ", ".join(f"({', '.join('?' * len(row))})" for row in rows)
-            con.execute(f"insert into {name} values {places}", [value for row in rows for value in row])
 
 
 def _create_relations(con: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
@@ -298,8 +196,8 @@ def _laid_out(sql: tuple[tuple[str, str], ...]) -> tuple[tuple[str, ...], tuple[
     texts = dict(sql)
     functions = tuple(name for name, text in sql if _FUNCTION.match(text))
     with engine.connection() as con:
-        _create_pinned(con)
-        _create_policy(con, Policy())
+        create_pinned(con)
+        create_policy(con, Policy())
         for name in functions:
             _check(name, texts[name], duckdb.StatementType.CREATE)
             con.execute(texts.pop(name))
@@ -314,13 +212,6 @@ def _laid_out(sql: tuple[tuple[str, str], ...]) -> tuple[tuple[str, ...], tuple[
             stubs.append((name, f"select {', '.join(columns)} where false"))
             con.execute(f"create view {name} as {stubs[-1][1]}")
     return functions, tuple(stubs)
-
-
-def _create_pinned(con: duckdb.DuckDBPyConnection) -> None:
-    """The pinned tables, of which none has a file yet."""
-    con.execute("create schema events")
-    for kind in (*PIN_ORDER, *LEDGERS):
-        con.execute(f"create view events.{kind} as {_pinned(kind, ())}")
 
 
 def _tables(con: duckdb.DuckDBPyConnection, text: str) -> set[str]:

@@ -83,8 +83,6 @@ class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         }
 
 
-TABLES = tuple(Quality().tables)
-
 _NOTHING = "select cast(null as varchar) as {key}, cast(null as varchar) as errors where false"
 _BARRED = {
     "gate_faults": "event_id",

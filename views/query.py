@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lake.errors import Damaged, LakeError, UsageError
 from lake.files import VERIFY
-from views.connect import DAMAGED
+from views.tables import DAMAGED
 
 BATCH_ROWS = 8192
 _READS = "SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW, and EXPLAIN of these"
