@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from benchmarks.measure import Side, compare, parser, timed
 from lake.kinds import KINDS
 from views import Policy, connect, needed
-from views.connect import sql_type
+from views.tables import sql_type
 from views.policy import Replay
 from views.sampling import NEEDS, draw, draw_keys
 
