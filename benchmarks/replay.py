@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from benchmarks.measure import Side, compare, parser, timed
 from lake.kinds import KINDS
 from views import Policy, connect, needed
-from views.tables import sql_type
 from views.policy import Replay
 from views.sampling import NEEDS, draw, draw_keys
+from views.tables import sql_type
 
 __all__ = ["decoding", "main", "ours", "sections"]
 
