@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,12 @@ from tests.lake.damage import everything_read, files_of, flip, log_of
 from tests.lake.rows import evidence
 
 DAY = 86_400
+
+
+@pytest.fixture(scope="session")
+def before(original: Path) -> dict[str, Any]:
+    """All that the lake says as long as it is whole."""
+    return everything_read(Lake.open(str(original)))
 
 
 def last_commit(lake: Lake) -> Path:
@@ -51,10 +58,10 @@ def test_a_whole_lake_is_left_alone(told):
 
 @pytest.mark.parametrize("version", [20, 40])
 @pytest.mark.parametrize("length", [0, 1, 4, 8, 100, 0.25, 0.5, 0.9, -8, -4, -1])
-def test_a_cut_checkpoint_is_made_anew(told, version, length):
+def test_a_cut_checkpoint_is_made_anew(told, before, version, length):
     """A checkpoint that was cut, wherever, is made anew: every version of the table opens with the same files."""
     path = log_of(told) / f"{version:020d}.checkpoint.parquet"
-    before, whole = everything_read(told), path.read_bytes()
+    whole = path.read_bytes()
     versions = {number: told.logs["evidence"].head(number).files for number in (0, 19, 20, 21, 39, 40, 41, 45)}
     size = int(length * len(whole)) if isinstance(length, float) else length % len(whole)
     path.write_bytes(whole[:size])
@@ -77,9 +84,8 @@ def key(files: list) -> list[str]:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 60, b"{}", b"[1]", b"\xff\xfe", b'{"version":33}', b'{"version":6000}'])
-def test_a_bad_hint_is_made_anew(told, data):
+def test_a_bad_hint_is_made_anew(told, before, data):
     """A hint that is unreadable or leads nowhere names the newest checkpoint again; no row differs."""
-    before = everything_read(told)
     hint = log_of(told) / "_last_checkpoint"
     hint.write_bytes(data)
     assert did(repair(Lake.open(told.uri))) == {Did.PUT_ASIDE, Did.REBUILT}
@@ -90,9 +96,8 @@ def test_a_bad_hint_is_made_anew(told, data):
     assert {name for name in before if before[name] != after[name]} <= {"now receipts", "at receipts lake"}
 
 
-def test_all_at_once_is_mended_in_one_go(told):
+def test_all_at_once_is_mended_in_one_go(told, before):
     """Both checkpoints, the hint and a torn commit, and a file that does not belong there: all in one run."""
-    before = everything_read(told)
     path = last_commit(told)
     path.write_bytes(path.read_bytes()[:77])
     for version in (20, 40):
@@ -145,9 +150,8 @@ def test_a_dry_run_writes_nothing(told):
     ],
     ids=["empty", "zeros", "one byte", "half", "half, then zeros", "one line", "no line feed", "a line less"],
 )
-def test_a_torn_last_commit_is_put_aside_and_sent_again(told, tear: Callable[[bytes], bytes]):
+def test_a_torn_last_commit_is_put_aside_and_sent_again(told, before, tear: Callable[[bytes], bytes]):
     """Whatever a power failure left of a commit that was never acknowledged: all others stay, and it is sent again."""
-    before = everything_read(told)
     path = last_commit(told)
     torn = tear(path.read_bytes())
     path.write_bytes(torn)
@@ -275,12 +279,11 @@ def test_orphans_are_listed_and_kept(told):
     assert all(path.exists() for path in left)
 
 
-def test_old_orphans_are_taken_away_and_young_ones_kept(told):
+def test_old_orphans_are_taken_away_and_young_ones_kept(told, before):
     """Only what is older than the safe age goes, and nothing that a commit or a pin names, however old."""
     for path in Path(told.uri).rglob("*"):
         if path.is_file():
             os.utime(path, (1, 1))
-    before = everything_read(told)
     young = leave(told, 6 * DAY)
     assert did(repair(told, remove_orphans=True)) == {Did.KEPT}
     assert all(path.exists() for path in young)
