@@ -1,133 +1,43 @@
-"""The `lake` command: parse, call one function, print.
+"""Where `lake` begins: Ctrl-C ends it with one line from its first moment to its last.
 
-Exit codes: 0 done; 1 the lake refused or failed; 2 wrong usage; 3 done, but some inputs were rejected.
+All that it can do takes about a second to load, in which somebody may think better of it. So nothing that takes time
+is loaded here before the signal is seen to.
+
+Not here: the commands (`commands`).
 """
 
+import importlib
 import os
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from types import FrameType
 
-import typer
-
-from cli import (
-    annotate,
-    ask,
-    audit,
-    convert,
-    demo,
-    events,
-    export,
-    keep,
-    mutate,
-    pin,
-    pool,
-    replay,
-    runs,
-    shards,
-    tidy,
-    train,
-)
-from cli.options import add_storage_options
-from cli.output import ReaderGone, fail, say
-from exporters.receipt import lake_version
-from lake import LakeError
-from views.engine import EngineError
-
-app = typer.Typer(
-    help="An append-only lake of model outputs and verdicts; training sets are SQL over a pinned snapshot of it.",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 done but some inputs were rejected.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 INTERRUPTED = 130
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context,
-    lake: Annotated[str, typer.Option("--lake", metavar="URI", help="Where the lake is.", envvar="LAKE_URI")] = "",
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    """Take the options that come before the command."""
-    if show_version:
-        sys.stdout.write(f"lake {lake_version()}\n")
-        raise typer.Exit
-    if lake:
-        # Every command has the option too; the one nearer to the command wins.
-        os.environ["LAKE_URI"] = lake
-    if context.invoked_subcommand is None:
-        sys.stdout.write(context.get_help() + "\n")
-        raise typer.Exit
-
-
-for room in (
-    events,
-    annotate,
-    mutate,
-    ask,
-    pool,
-    pin,
-    export,
-    convert,
-    replay,
-    keep,
-    tidy,
-    shards,
-    audit,
-    train,
-    runs,
-    demo,
-):
-    room.register(app)
-
-command = typer.main.get_command(app)
-add_storage_options(command)
+_COMMANDS = "cli.commands"
+_SAID = b"error: interrupted\nhint: what was committed is safe; run it again to go on\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    environment = dict(os.environ)
+    usual = signal.getsignal(signal.SIGINT)
+    # Elsewhere somebody has said what a signal does: nohup that it does nothing.
+    if usual is signal.default_int_handler and _COMMANDS not in sys.modules:
+        signal.signal(signal.SIGINT, _leave)
     try:
-        return _run(arguments)
-    finally:
-        # What the options said holds for one command.
-        os.environ.clear()
-        os.environ.update(environment)
-
-
-def _run(arguments: list[str] | None) -> int:
-    try:
-        code = command.main(arguments, prog_name="lake", standalone_mode=False)
-        sys.stdout.flush()
-        if code == INTERRUPTED:  # what typer makes of it
-            raise KeyboardInterrupt
-    except LakeError as error:
-        fail(error.message, error.hint)
-        return error.exit_code
-    except typer.TyperException as error:
-        where = getattr(getattr(error, "ctx", None), "command_path", "lake")
-        if error.format_message().startswith("Usage: "):
-            # A group of commands that was called without one says what it has.
-            say(error.format_message())
-            return error.exit_code
-        fail(error.format_message(), f"run '{where} --help'")
-        return error.exit_code
-    except (ReaderGone, BrokenPipeError):
-        # Python would complain about what it cannot flush when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except EngineError as error:
-        # Memory or disk ran out, or a stored file cannot be read; a query's own mistakes are LakeErrors.
-        fail(str(error).splitlines()[0], "ask for less, or make room; 'lake verify' tells whether a file is damaged")
-        return 1
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), None)
-        return 1
-    except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted", "what was committed is safe; run it again to go on")
+        run: Callable[[list[str] | None], int] = importlib.import_module(_COMMANDS).run
+        if signal.getsignal(signal.SIGINT) is _leave:
+            signal.signal(signal.SIGINT, usual)
+        return run(arguments)
+    except KeyboardInterrupt:
+        os.write(2, _SAID)
         return INTERRUPTED
-    return int(code or 0)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """End at once. Nothing has begun, and an exception would end in whatever is being loaded, which may swallow it."""
+    os.write(2, _SAID)
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

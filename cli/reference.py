@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import views
-from cli.app import command
+from cli.commands import command
 from cli.events import REJECTED
 from views import connect
 

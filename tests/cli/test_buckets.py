@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cli.app import command
+from cli.commands import command
 from lake import bucket
 from tests.stores.server import CREDENTIALS
 
