@@ -30,7 +30,7 @@ from cli import (
     train,
 )
 from cli.options import add_storage_options
-from cli.output import ReaderGone, fail, say
+from cli.output import INTERRUPTED, ReaderGone, fail, say
 from exporters.receipt import lake_version
 from lake import LakeError
 from views.engine import EngineError
@@ -42,7 +42,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 @app.callback(invoke_without_command=True)

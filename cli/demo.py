@@ -16,6 +16,7 @@ import typer
 
 from cli import demo_train
 from cli.events import REJECTED
+from cli.output import INTERRUPTED
 from lake import LakeError
 
 SAMPLE = ("tasks.jsonl", "attempts.jsonl", "attempts-from-a-crashed-worker.jsonl", "rescored.jsonl", "known-files.txt")
@@ -110,5 +111,7 @@ def _step(run: Callable[..., object], sentence: str, command: str) -> None:
     print(f"$ lake {command}", flush=True)
     code = run(shlex.split(command), prog_name="lake", standalone_mode=False) or 0
     sys.stdout.flush()
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
     if code not in (0, REJECTED):
         raise LakeError(f"'lake {command}' ended with exit code {code}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from cli.output import say
+from cli.output import INTERRUPTED, say
 from cli.sample import sums
 from cli.train import room
 from ingest.readers.gsm8k import task_id
@@ -157,7 +157,10 @@ def _step(run: Callable[..., object], sentence: str, command: str) -> None:
     if program == "lake":
         code = run(arguments, prog_name="lake", standalone_mode=False) or 0
     else:
-        code = subprocess.run([sys.executable, *arguments], check=False).returncode
+        # Of a group of its own: Ctrl-C is for this process, which ends the other, and that has nothing to say.
+        code = subprocess.run([sys.executable, *arguments], check=False, process_group=0).returncode
     sys.stdout.flush()
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
     if code:
         raise LakeError(f"'{command}' ended with exit code {code}")

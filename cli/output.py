@@ -25,6 +25,7 @@ from rich.text import Text
 CELL = 72  # characters of a cell in a table; data formats cut nothing
 ROWS_SHOWN = 40
 PROGRESS_AFTER = 1.0  # seconds
+INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
 
 Row = dict[str, Any]
 

@@ -51,3 +51,19 @@ def test_a_command_ends_with_one_line_whenever_it_is_interrupted(moment: str, la
         assert process.stdout.read() == b""
     lines = [line for line in told.read_text().splitlines(keepends=True) if not line.startswith("import time:")]
     assert "".join(lines) == SAID
+
+
+def test_a_demo_that_is_interrupted_ends_as_its_steps_do(tmp_path: Path) -> None:
+    """Ctrl-C in one of its steps is no failure of the step: exit code 130, and the usual line."""
+    command = (sys.executable, "-m", "cli.app", "demo", str(tmp_path / "demo"))
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert any(line.startswith("$ lake ingest evidence") for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert err.endswith(f"\n{SAID}")
+    assert "Traceback" not in err
