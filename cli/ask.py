@@ -24,7 +24,7 @@ from lake.errors import NotALake, UnknownRef
 from lake.kinds import LEDGERS, PIN_ORDER
 from lake.stores import is_bucket
 from trainers import receipts
-from trainers.record import Trained
+from trainers.record import NAME, TRAINED, Trained
 from views import catalog as catalogs
 from views import connect, lineage, needed
 from views.query import query
@@ -186,9 +186,13 @@ def why(
 
     Example: lake why attempt-0003
     """
-    if os.path.isdir(item) and (found := receipts.trained_on(item, _if_there(lake))) is not None:
-        _seen_by(*found, form)
-        return
+    if os.path.isdir(item):
+        there = _if_there(lake)
+        if (found := receipts.trained_on(item, there)) is not None:
+            _seen_by(*found, form)
+            return
+        if there is None:
+            raise _no_checkpoint(item)
     door = Lake.open(lake)
     steps: list[lineage.Step] = []
     unknown = None
@@ -199,7 +203,7 @@ def why(
             unknown = error
     steps += _trained(door, item, steps)
     if not steps and unknown is not None:
-        raise unknown
+        raise _no_checkpoint(item) if os.path.isdir(item) else unknown
     if form is Format.table:
         show(map(_told_step, steps), form)
     else:
@@ -212,6 +216,17 @@ def _if_there(lake: str) -> Lake | None:
         return Lake.open(lake)
     except NotALake:
         return None
+
+
+def _no_checkpoint(folder: str) -> UnknownRef:
+    run = os.path.dirname(os.path.abspath(folder))
+    within = os.path.isfile(os.path.join(run, NAME))
+    return UnknownRef(
+        f"{folder}: this folder is neither a run, which has a {NAME}, nor a whole checkpoint, which has a {TRAINED}",
+        f"of the run that it is in: lake why {os.path.relpath(run)}"
+        if within
+        else "name the folder of a run or of one of its checkpoints, or the id of a run, task, event or exported row",
+    )
 
 
 def _seen_by(said: Trained, rows: pa.Table, form: Format) -> None:

@@ -1,6 +1,8 @@
 """`lake runs`, and `lake why` of checkpoints and of rows that were trained on, as they are typed."""
 
 import json
+import os
+import shutil
 
 import pytest
 
@@ -63,7 +65,20 @@ def test_why_of_a_checkpoint_is_its_rows(run, made, tmp_path):
     assert all(row["first_step"] < 2 and row["times"] == 1 for row in rows)
     assert asked.err == f"{made.record.run.run} at step 2: 6 rows, {sum(row['tokens'] for row in rows)} tokens\n"
     assert len(lines(run("why", made.out, "--format", "jsonl"))) == 12
-    assert run("why", tmp_path, "--lake", tmp_path / "nowhere").code == 1
+
+
+def test_why_of_a_folder_that_is_no_checkpoint_says_what_it_lacks(run, made, tmp_path):
+    """With a lake or without, and what to ask instead where a run is around it."""
+    torn = tmp_path / "copied" / "checkpoint-2"
+    shutil.copytree(made.out / "checkpoint-2", torn)
+    (torn / "trained.json").unlink()
+    for others in ((), ("--lake", tmp_path / "nowhere")):
+        asked = run("why", torn, *others)
+        assert (asked.code, asked.out) == (2, "")
+        assert "neither a run, which has a run.json, nor a whole checkpoint, which has a trained.json" in asked.err
+        assert "\nhint: name the folder of a run" in asked.err
+    shutil.copy(made.out / "run.json", torn.parent)
+    assert f"lake why {os.path.relpath(torn.parent)}\n" in run("why", torn).err
 
 
 def test_why_of_a_row_names_the_checkpoints_that_saw_it(run, made):
