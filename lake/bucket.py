@@ -86,6 +86,8 @@ class Bucket(Store):
     What they do not say is taken from the environment variables of the same names. Raises UsageError.
     """
 
+    seeks = True
+
     def __init__(self, uri: str, options: Mapping[str, str] | None = None) -> None:
         self._bucket, self._prefix = place_of(uri)
         self.uri = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
@@ -155,13 +157,6 @@ class Bucket(Store):
             return [one["path"][len(key) :].lstrip("/") for page in pages for one in page]
 
         return [found for found in self._ask(folder, listed) if "/" not in found]
-
-    def first_of(self, names: Sequence[str]) -> str | None:
-        """As any store; asks once."""
-        folder, _, first = names[0].rpartition("/")
-        # A list begins after the name that it is given.
-        there = set(self.after(folder, first[:-1]))
-        return next((name for name in names if name.rpartition("/")[2] in there), None)
 
     def tree(self) -> list[str]:
         """The names of all files under the root, those in folders too, sorted."""

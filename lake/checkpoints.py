@@ -62,8 +62,11 @@ _ALWAYS = {"partitionValues": [], "dataChange": False}  # the lake partitions no
 
 
 @dataclass
-class State:
-    """What commits say: files as they were added and removed, by name; transactions; what the table is."""
+class Reconciled:
+    """What of commits holds at the end: files as they were added and removed, by name; transactions; what the table is.
+
+    Delta's protocol calls it so, under "Action Reconciliation".
+    """
 
     adds: dict[str, dict[str, Any]] = field(default_factory=dict)
     removes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -102,7 +105,7 @@ def read_hint(data: bytes) -> Hint | None:
         return None
 
 
-def encode(since: State, base: bytes | None, commit: str) -> bytes:
+def encode(since: Reconciled, base: bytes | None, commit: str) -> bytes:
     """The bytes of a checkpoint: what an earlier one says, if any, and what the commits since then say.
 
     `commit` is the sha256 of the commit of its version. That and the checkpoint's own sha256, the seal, stand among the
@@ -120,9 +123,11 @@ def encode(since: State, base: bytes | None, commit: str) -> bytes:
             for name in _SCHEMA.names:
                 entries = _entries(name, entries_of(before, name), since)
                 columns = [entries if one.name == name else pa.nulls(len(entries), one.type) for one in _SCHEMA]
-                writer.write_table(pa.table(columns, _SCHEMA))
+                # Some readers refuse a row group without rows, parquet-mr before 1.13 among them.
+                if len(entries):
+                    writer.write_table(pa.table(columns, _SCHEMA))
             writer.add_key_value_metadata({_COMMIT: commit.encode(), _SEAL: _NO_SEAL})
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError) as error:
         why = str(error).partition("\n")[0]
         raise Damaged(f"no checkpoint can be made of what the commits say: {why}", "run 'lake verify'") from None
     data = sink.getvalue().to_pybytes()
@@ -154,7 +159,8 @@ def read(checkpoint: bytes, *columns: str) -> pa.Table:
     # Threads save no time here: they wait for each other on a busy machine, and each keeps memory of its own.
     file = pq.ParquetFile(pa.BufferReader(checkpoint), page_checksum_verification=True, pre_buffer=False)
     paths = (file.schema.column(number).path for number in range(len(file.schema)))
-    return file.read(columns=[path for path in paths if path.startswith(columns or "")], use_threads=False)
+    wanted = [path for path in paths if not columns or path.startswith(columns)]
+    return file.read(columns=wanted, use_threads=False)
 
 
 def entries_of(table: pa.Table, name: str) -> pa.StructArray:
@@ -162,6 +168,17 @@ def entries_of(table: pa.Table, name: str) -> pa.StructArray:
     if name not in table.column_names:
         return pa.array([], pa.struct([]))
     return table.column(name).combine_chunks().drop_null()
+
+
+def told(action: Mapping[str, Any]) -> dict[str, Any]:
+    """An action without what it leaves open, maps as dicts: the same from JSON and from Parquet."""
+    said = {name: value for name, value in action.items() if value is not None}
+    for name in ("configuration", "partitionValues"):
+        if name in said:
+            said[name] = dict(said[name])
+    if "format" in said:
+        said["format"] = {**said["format"], "options": dict(said["format"].get("options") or {})}
+    return said
 
 
 def hint_to(version: int, checkpoint: bytes) -> bytes:
@@ -190,7 +207,7 @@ def problem_with_hint(data: bytes, last: int, sizes: Mapping[int, int]) -> str |
     return None
 
 
-def problem_with_checkpoint(data: bytes, state: State | None, hint: Hint | None = None) -> str | None:
+def problem_with_checkpoint(data: bytes, state: Reconciled | None, hint: Hint | None = None) -> str | None:
     """What a checkpoint says otherwise than the commits of its version, if anything; `hint` if that names it.
 
     Without a `state` only whether it can be read.
@@ -205,42 +222,48 @@ def problem_with_checkpoint(data: bytes, state: State | None, hint: Hint | None 
         return f"cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]:.120}"
 
 
-def _entries(name: str, before: pa.StructArray, since: State) -> pa.StructArray:
+def _entries(name: str, before: pa.StructArray, since: Reconciled) -> pa.StructArray:
     """The actions of a type that hold: of those that an earlier checkpoint has, and of those since then."""
     type_ = _SCHEMA.field(name).type
     if name in {"protocol", "metaData"}:
-        return _told_all([since.about[name]] if name in since.about else before.to_pylist(), type_)
+        return _array([since.about[name]] if name in since.about else before.to_pylist(), type_)
     if name == "txn":
         positions = {one["appId"]: one["version"] for one in before.to_pylist()} | since.transactions
-        return pa.array([{"appId": app, "version": at} for app, at in positions.items()], type_)
-    if name == "remove":
-        # What is said of its size is for who frees files by the log, which the lake does by what needs them.
-        new = [{one: said.get(one) for one in type_.names} for said in since.removes.values()]
+        return _array([{"appId": app, "version": at} for app, at in positions.items()], type_)
+    if name == "add":
+        new = [{**said, "dataChange": False} for said in since.adds.values()]
+        partitioned = any(said.get("partitionValues") for said in new)
+        if beyond := "partitionValues" if partitioned else _beyond(before):
+            raise ValueError(f"{beyond} is nothing that the lake says of a file")
     else:
-        new = list(since.adds.values())
-        if beyond := _beyond(before):
-            raise TypeError(f"{beyond} is nothing that the lake says of a file")
+        # What is said of its size is for who frees files by the log, which the lake does by what needs them.
+        new = [
+            {"path": path, "deletionTimestamp": said.get("deletionTimestamp"), "dataChange": False}
+            for path, said in since.removes.items()
+        ]
+    if not len(before):
+        return _array(new, type_)
     changed = pa.array([*since.adds, *since.removes], pa.string())
     held = before.filter(pc.invert(pc.is_in(pc.struct_field(before, "path"), changed)))
     columns = [
         pa.array([_ALWAYS[one.name]] * len(held), one.type) if one.name in _ALWAYS else pc.struct_field(held, one.name)
         for one in type_
     ]
-    return pa.concat_arrays([pa.StructArray.from_arrays(columns, fields=list(type_)), _told_all(new, type_)])
+    return pa.concat_arrays([pa.StructArray.from_arrays(columns, fields=list(type_)), _array(new, type_)])
 
 
-def _told_all(actions: Iterable[Mapping[str, Any]], type_: pa.StructType) -> pa.StructArray:
-    """Actions as entries. Raises TypeError if one says what a checkpoint of the lake has no room for."""
-    always = {name: value for name, value in _ALWAYS.items() if name in type_.names}
-    told = [_told(action) for action in actions]
-    for action in told:
-        for name, value in action.items():
-            if (name not in type_.names or name == "partitionValues") and value not in ({}, []):
-                raise TypeError(f"{name} is nothing that the lake says")
-    return pa.array([{**action, **always} for action in told], type_)
+def _array(actions: Sequence[Mapping[str, Any]], type_: pa.StructType) -> pa.StructArray:
+    """Actions as entries. Raises ValueError if one says what a checkpoint of the lake has no room for."""
+    meant = [told(action) for action in actions]
+    made = pa.array(meant, type_)
+    for back, action in zip(map(told, made.to_pylist()), meant, strict=True):
+        if back != action:
+            odd = next(name for name in {**back, **action} if back.get(name) != action.get(name))
+            raise ValueError(f"{odd} is {action.get(odd)!r:.60}")
+    return made
 
 
-def _difference(table: pa.Table, state: State) -> str | None:
+def _difference(table: pa.Table, state: Reconciled) -> str | None:
     adds = entries_of(table, "add")
     said = {path: (size, time) for path, size, time in _columns(adds, ("path", "size", "modificationTime"))}
     meant = {path: (add.get("size"), add.get("modificationTime")) for path, add in state.adds.items()}
@@ -256,7 +279,7 @@ def _difference(table: pa.Table, state: State) -> str | None:
     if not {one["path"] for one in _dicts(table, "remove")} <= state.removes.keys():
         return "removes what no commit has removed"
     for name in ("metaData", "protocol"):
-        if [_told(one) for one in _dicts(table, name)] != [_told(state.about.get(name, {}))]:
+        if [told(one) for one in _dicts(table, name)] != [told(state.about.get(name, {}))]:
             return f"has another {name} than the commits"
     for name in table.column_names:
         if name not in {"add", "remove", "txn", "metaData", "protocol"} and len(entries_of(table, name)):
@@ -292,16 +315,6 @@ def _anything(column: pa.Array) -> bool:
     if pa.types.is_map(column.type) or pa.types.is_list(column.type):
         return len(column.flatten() if pa.types.is_list(column.type) else column.items) > 0
     return column.null_count < len(column)
-
-
-def _told(action: Mapping[str, Any]) -> dict[str, Any]:
-    """An action without what it leaves open, maps as dicts: the same from JSON and from Parquet."""
-    told = {name: value for name, value in action.items() if value is not None}
-    if "configuration" in told:
-        told["configuration"] = dict(told["configuration"])
-    if "format" in told:
-        told["format"] = {**told["format"], "options": dict(told["format"].get("options") or {})}
-    return told
 
 
 def _parsed(stats: Any) -> Any:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from lake import contents
-from lake.checkpoints import State
+from lake.checkpoints import Reconciled
 from lake.commits import History
 from lake.errors import LakeError
 from lake.files import Entry, Store, is_scratch
@@ -43,7 +43,7 @@ class Table:
 
     log: Log
     history: History = field(default_factory=History)
-    state: State = field(default_factory=State)
+    state: Reconciled = field(default_factory=Reconciled)
     commits: dict[int, str | None] = field(default_factory=dict)  # sha256 by version
     faulty: set[int] = field(default_factory=set)
     keys: dict[str, np.ndarray] = field(default_factory=dict)

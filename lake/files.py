@@ -53,6 +53,9 @@ class Store(ABC):
     uri: str
     """What opens this store again."""
 
+    seeks = False
+    """Whether `after` costs no more where there is much before."""
+
     options: Mapping[str, str] = {}
     """What an engine needs beside a URL to read there itself."""
 
@@ -114,10 +117,6 @@ class Store(ABC):
     def alone(self) -> AbstractContextManager[None]:
         """Hold off every other repair, if the store can: an object store cannot. Raises LakeError."""
         return contextlib.nullcontext()
-
-    def first_of(self, names: Sequence[str]) -> str | None:
-        """The first of some files of one folder that is there."""
-        return next(filter(self.exists, names), None)
 
     def holds(self, file: Content) -> bool:
         """Whether what `local` gives for a file has its sha256. Raises FileNotFoundError, or Damaged as `local`."""

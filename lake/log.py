@@ -28,7 +28,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
 from lake import checkpoints
-from lake.checkpoints import HINT, commit_sealed_in, hint_to, read_hint
+from lake.checkpoints import HINT, hint_to
 from lake.commits import (
     COMMIT,
     DAMAGED,
@@ -129,11 +129,11 @@ class Head:
         self._store.sync(commit_name(self._kind, self.version))
         files = self.files
         return TablePin(
-            table_id=str(self._state.metadata["id"]),
+            table_id=self._state.metadata.id,
             version=self.version,
             head=digest(data),
             rows=sum(file.rows for file in files),
-            schema=msgspec.Raw(self._state.metadata["schemaString"].encode()),
+            schema=msgspec.Raw(self._state.metadata.schema_string.encode()),
             files=tuple(sorted(files, key=lambda file: (file.first_id, file.path))),
         )
 
@@ -191,14 +191,14 @@ class Log:
             state = self._states.newest() if version is None else self._states.at(version)
         except Damaged as error:
             raise Damaged(f"{path}: cannot be opened: {error.message}", error.hint) from error
-        found = state.metadata.get("configuration", {})
+        found = state.metadata.configuration
         for name, value in PROPERTIES.items():
             if found.get(name) != value:
                 raise Damaged(
                     f"{path}: the property {name} is {found.get(name)!r} and must be {value!r}",
                     "another program has changed this table; restore its _delta_log from a backup",
                 )
-        if state.protocol.get("minReaderVersion") != READER_VERSION:
+        if state.protocol.min_reader_version != READER_VERSION:
             raise Damaged(
                 f"{path}: another program has made this a table that needs other readers",
                 "restore its _delta_log from a backup",
@@ -326,17 +326,20 @@ class Log:
         Raises Damaged.
         """
         log = f"{self.folder}/_delta_log"
-        base = None if afresh else self._base(version)
-        since = checkpoints.State()
-        for number in range(base[0] + 1 if base else 0, version + 1):
+        hinted = self._states.hinted()
+        base = None if afresh or hinted is None or hinted >= version else self._states.checkpoint(hinted)
+        since = checkpoints.Reconciled()
+        for number in range(hinted + 1 if base and hinted is not None else 0, version + 1):
             last = read_commit(self._store, self.kind, number)
             since.follow(decode(last, commit_name(self.kind, number)))
-        made = checkpoints.encode(since, base and base[1], digest(last))
+        made = checkpoints.encode(since, base and base[0], digest(last))
         name = f"{log}/{version:020d}.checkpoint.parquet"
         # One that is there already may be of commits that were rolled back.
         if not self._store.write_new(name, made):
             self._store.replace(name, made)
-        self._store.replace(f"{log}/{HINT}", hint_to(version, made))
+        # A later one may have been made while this was. What it says counts as long as it is whole.
+        if afresh or hinted is None or hinted <= version or self._states.checkpoint(hinted) is None:
+            self._store.replace(f"{log}/{HINT}", hint_to(version, made))
         # A writer makes very many, each a little larger, and would keep the memory of them all.
         pa.default_memory_pool().release_unused()
 
@@ -421,19 +424,6 @@ class Log:
             return self._store.read(name) == data
         except FileNotFoundError:
             return False
-
-    def _base(self, version: int) -> tuple[int, bytes] | None:
-        """The last checkpoint before a version, if it is whole. Otherwise the commits say it all, in more time."""
-        log = f"{self.folder}/_delta_log"
-        try:
-            hint = read_hint(self._store.read(f"{log}/{HINT}"))
-            if hint is None or hint.version >= version:
-                return None
-            data = self._store.read(f"{log}/{hint.version:020d}.checkpoint.parquet")
-            commit = digest(self._store.read(commit_name(self.kind, hint.version)))
-        except FileNotFoundError:
-            return None
-        return (hint.version, data) if commit_sealed_in(data) == commit else None
 
 
 @contextlib.contextmanager

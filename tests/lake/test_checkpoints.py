@@ -1,10 +1,12 @@
 """Checkpoints: whatever they are made from, they say what the commits say, and what they cannot say is not left out."""
 
+import io
 import json
 import random
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -35,9 +37,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     return log
 
 
-def state(log: Log, first: int, last: int) -> checkpoints.State:
+def state(log: Log, first: int, last: int) -> checkpoints.Reconciled:
     """What the commits from one version to another say."""
-    said = checkpoints.State()
+    said = checkpoints.Reconciled()
     for version in range(first, last + 1):
         said.follow(decode(read_commit(log._store, KIND, version), commit_name(KIND, version)))
     return said
@@ -88,6 +90,8 @@ def test_one_that_deltalake_has_made_is_gone_on_from(log, tmp_path):
         {"deletionVector": {"storageType": "p", "pathOrInlineDv": "/x", "sizeInBytes": 1, "cardinality": 1}},
         {"partitionValues": {"day": "1"}},
         {"size": "large"},
+        {"size": 1.9},
+        {"size": 1 << 70},
     ],
 )
 def test_what_has_no_room_in_a_checkpoint_is_not_left_out(log, said):
@@ -99,10 +103,29 @@ def test_what_has_no_room_in_a_checkpoint_is_not_left_out(log, said):
         checkpoints.encode(whole, None, "0" * 64)
 
 
+def test_every_row_group_has_rows(log):
+    """Readers refuse a row group without any, and a table from which nothing was taken has no action of that kind."""
+    for said in (state(log, 0, 5), state(log, 0, 60)):
+        file = pq.ParquetFile(io.BytesIO(checkpoints.encode(said, None, "0" * 64)))
+        assert all(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+
+
 def test_what_the_commits_say_is_what_verify_follows(log):
     """The chain of the commits gives the same state as their files one by one."""
-    said = checkpoints.State()
+    said = checkpoints.Reconciled()
     for link in chain(log._store, KIND):
         assert link.problems == ()
         said.follow(link.actions or {})
     assert said == state(log, 0, LAST)
+
+
+def test_a_writer_that_slept_takes_no_hint_back(log, tmp_path):
+    """Who makes a checkpoint late leaves the hint to a later one as it is; where that is of no use, it leads to his."""
+    shutil.copytree(log._store.uri, tmp_path / "lake")
+    late = Log(Folder(str(tmp_path / "lake")), KIND)
+    hint = tmp_path / "lake" / late.folder / "_delta_log" / "_last_checkpoint"
+    late.checkpoint(20)
+    assert json.loads(hint.read_bytes())["version"] == LAST
+    (hint.parent / f"{LAST:020d}.checkpoint.parquet").unlink()
+    late.checkpoint(20)
+    assert json.loads(hint.read_bytes())["version"] == 20

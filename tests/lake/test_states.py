@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lake.commits import History, chain, commit_name
+from lake.checkpoints import Reconciled, commit_sealed_in, encode, hint_to
+from lake.commits import History, chain, commit_name, digest
 from lake.errors import Damaged
 from lake.events import to_table, with_ids
 from lake.files import Folder
@@ -50,8 +51,8 @@ def agree(log: Log, states: States, version: int) -> None:
     for state in (states.at(version), States(log._store, KIND).at(version)):
         assert dict(state.files.own) == wanted
         assert {name.rpartition("/")[2] for name in raw.file_uris()} == wanted.keys()
-        assert (state.version, state.metadata["id"]) == (version, str(raw.metadata().id))
-        assert state.metadata["schemaString"] == raw.schema().to_json()
+        assert (state.version, state.metadata.id) == (version, str(raw.metadata().id))
+        assert state.metadata.schema_string == raw.schema().to_json()
         for producer in ("p0", "p1", "p2"):
             assert state.transactions.get(f"sequence:{producer}") == raw.transaction_version(f"sequence:{producer}")
 
@@ -72,7 +73,7 @@ def test_every_version_is_what_its_commits_say(log):
 @pytest.mark.parametrize("remembered", [1, 3, 256])
 def test_files_are_the_same_whenever_they_are_asked_for(log, monkeypatch, remembered):
     """Asked for at once, or only when many commits have come since a checkpoint was read, the files are the same."""
-    monkeypatch.setattr("lake.states.LONG", remembered)
+    monkeypatch.setattr("lake.live.LONG", remembered)
     fill(log, 22)
     late, early = States(log._store, KIND), States(log._store, KIND)
     for number in range(22, 30):
@@ -147,6 +148,43 @@ def test_a_gap_is_no_end(log):
     with pytest.raises(Damaged, match=r"23\.json: this commit is missing"):
         log.head(24)
     assert len(log.head(22).files) == 22
+
+
+@pytest.mark.parametrize(("first", "last"), [(21, 45), (25, 51), (24, 24), (23, 60)])
+def test_a_long_gap_behind_an_old_hint_is_no_end(log, first, last):
+    """Where the hint was set back and many commits after it are lost, and later ones are there, nothing is opened."""
+    fill(log, 79)
+    data = log._store.read(f"{log.folder}/_delta_log/{20:020d}.checkpoint.parquet")
+    (logged(log) / "_last_checkpoint").write_bytes(hint_to(20, data))
+    for version in range(first, last + 1):
+        Path(log._store.url(commit_name(KIND, version))).unlink()
+    with pytest.raises(Damaged, match=rf"{first}\.json: this commit is missing"):
+        opened(log._store.uri).head()
+
+
+def test_a_sealed_checkpoint_that_says_too_little_is_passed_over(log):
+    """A seal is no secret: what a checkpoint does not say of the table is taken from the commits."""
+    fill(log, 45)
+    commit = digest(log._store.read(commit_name(KIND, 40)))
+    name = f"{log.folder}/_delta_log/{40:020d}.checkpoint.parquet"
+    about = {"metaData": {"id": "x"}, "protocol": {"minReaderVersion": 1}}
+    log._store.replace(name, encode(Reconciled(about=about), None, commit))
+    assert commit_sealed_in(log._store.read(name)) == commit
+    assert opened(log._store.uri)._states.newest().files.own == by_commits(log, 45)
+    log.checkpoint(45)
+    agree(log, States(log._store, KIND), 45)
+
+
+@pytest.mark.parametrize(
+    "said", [{"txn": {"appId": "a", "version": "x"}}, {"metaData": {"id": 3}}, {"protocol": {"minReaderVersion": "1"}}]
+)
+def test_a_commit_that_says_nonsense_is_damage(log, said):
+    """A foreign commit whose actions are of the wrong types is refused by its name, not with a traceback."""
+    fill(log, 1)
+    info = {"commitInfo": {"timestamp": 1}}
+    Path(log._store.url(commit_name(KIND, 2))).write_text(f"{json.dumps(info)}\n{json.dumps(said)}\n")
+    with pytest.raises(Damaged, match=r"02\.json: not a commit"):
+        opened(log._store.uri).head()
 
 
 def test_what_the_lake_did_not_write_is_no_file_of_its_own(log):
