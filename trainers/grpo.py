@@ -39,6 +39,8 @@ from trainers.rewards import RewardByTests
 from trainers.rollouts import Rollout, Rollouts, Scorer, figures
 from trainers.spec import Grpo
 
+BY_ANSWER = ("grpo", "dr_grpo", "sapo")  # losses that are means over answers; the others are means over tokens
+
 
 def trainer(job: Job) -> transformers.Trainer:
     """A trainer of `grpo`, ready to train. Raises LakeError where tasks, model and settings do not fit each other."""
@@ -103,6 +105,7 @@ class Policy(AsTheyAre, GRPOTrainer):
         self.prompts, self.reward = prompts, reward
         self.rollouts: Rollouts | None = None  # the process that writes them has it
         self.seeds: list[int] = []
+        self.tokens = 0  # in the answers that were drawn last
         self.add_callback(_Begins(self))
 
     def hold_to(self, model: Any, beta: float) -> None:
@@ -132,6 +135,10 @@ class Policy(AsTheyAre, GRPOTrainer):
         places = np.arange(job.rank * each, (job.rank + 1) * each)
         return self.prompts.samples(laid.document[rows[places // said.generations]], places)
 
+    def weight(self, inputs: list[Sample]) -> int:
+        """Over how much the loss of answers is a mean: over them or, as the loss has it, over their tokens."""
+        return len(inputs) if self.said.loss in BY_ANSWER else self.tokens
+
     def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return prompts, None, {}
 
@@ -139,6 +146,7 @@ class Policy(AsTheyAre, GRPOTrainer):
         base = seed_of(self.args.seed, self.state.global_step)
         self.seeds = [base + one["place"] for one in inputs]
         scored = super()._generate_and_score_completions(inputs)
+        self.tokens = int(scored["num_items_in_batch"])
         # TRL shuffles answers among the parts of a step next: the same way in a run that goes on from here.
         torch.manual_seed(base)
         return scored

@@ -6,9 +6,9 @@ w_u (1 - sigmoid(beta (z - d))): equation 7 of Ethayarajh et al., arXiv 2402.013
 
 z is the mean of d over prompts beside the answers of other rows, at least 0, and no gradient flows through it. TRL
 takes it over the rows that one device has at a time, so that its numbers change with the number of devices and of
-parts. Here it is one number a step, over all of its rows: each prompt with the answer of the row before it in the order
-of the stage, which is a function of the plan alone. The two may happen to have the same prompt, as rarely as an order
-by hash brings such rows together; TRL does not look at that either.
+parts. Here it is one number a step, over all of its rows, and one over all that was held out: each prompt with the
+answer of the row before it in the order of the stage, which is a function of the plan alone. The two may happen to have
+the same prompt, as rarely as an order by hash brings such rows together; TRL does not look at that either.
 
 Not here: the reference and what rows have to be like, which is as in `answers`.
 """
@@ -26,7 +26,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from lake.errors import UsageError
 from trainers import answers, batches
-from trainers.loop import Job, Make
+from trainers.loop import Job, Make, loader
 from trainers.order import Places
 from trainers.plan import Laid
 from trainers.shards import Field, Shards
@@ -47,8 +47,12 @@ class Unpaired(answers.AsTheyAre, KTOTrainer):
         parts, items = super().get_batch_samples(*args, **kwargs)
         return self._referred(parts), items
 
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """The same, with one estimate over all that was held out."""
+        return super().evaluation_loop(loader(self._referred(list(dataloader))), *args, **kwargs)
+
     def compute_loss(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
-        """The loss of a micro-batch; of a batch on its own where it belongs to no step, as in an evaluation."""
+        """The loss of a micro-batch; of a batch on its own where it belongs to no step."""
         if "ref_logps" not in inputs:
             [inputs] = self._referred([inputs])
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[no-untyped-call]

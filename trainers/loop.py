@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +110,7 @@ class FromPlan:
     model: Any
     eval_dataset: Any
     waited: float = 0.0
+    weighed: list[tuple[torch.Tensor, int]]
 
     def __init__(self, *args: Any, job: Job, make: Make, **kwargs: Any) -> None:
         self.job, self.make = job, make
@@ -118,20 +118,36 @@ class FromPlan:
 
     def get_train_dataloader(self) -> "DataLoader[Any]":
         """The micro-batches of this process, from the step on that the trainer has reached."""
-        return _loader(_Parts(self))
+        return loader(_Parts(self))
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> "DataLoader[Any]":
         """What was held out, as `HeldOut` hands it out."""
-        return _loader(self.eval_dataset if eval_dataset is None else eval_dataset)
+        return loader(self.eval_dataset if eval_dataset is None else eval_dataset)
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """The same, with the mean over all that was held out: of batches, transformers takes the plain one."""
+        self.weighed = []
+        made: Any = super()
+        done = made.evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if whole := sum(weight for _, weight in self.weighed):
+            loss = sum(float(loss) * weight for loss, weight in self.weighed if weight) / whole
+            done.metrics[f"{metric_key_prefix}_loss"] = loss
+        return done
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The loss of a batch that was held out, by its share: of all batches, transformers takes the plain mean."""
+        """The loss of a batch that was held out, which is remembered with what it weighs."""
         made: Any = super()
         loss, *others = made.prediction_step(model, inputs, *args, **kwargs)
-        if loss is not None and isinstance(self.eval_dataset, HeldOut):
-            share = self.eval_dataset.share(inputs)
-            loss = loss * share if share else torch.zeros_like(loss)
+        if loss is not None:
+            self.weighed.append((loss.detach(), self.weight(inputs)))
         return loss, *others
+
+    def weight(self, inputs: Any) -> int:
+        """Over how much the loss of a batch that was held out is a mean: over examples, unless something else is said.
+
+        It is asked once the loss is known.
+        """
+        return self.eval_dataset.weigh(inputs)
 
     def _issue_warnings_after_load(self, loaded: Any) -> None:
         """Say nothing of weights that a checkpoint does not repeat, because they are others by another name."""
@@ -196,18 +212,10 @@ class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
     ) -> None:
         [self._laid] = plan(shards.keys, lengths, [stage], seed=0, whole=whole).stages
         self._make = make
-        self._weigh = weigh
+        self.weigh = weigh
 
     def __len__(self) -> int:
         return self._laid.steps
-
-    def share(self, batch: Mapping[str, Any]) -> float:
-        """What a batch weighs, by what one weighs on average: how rows are divided does not change a mean over all."""
-        return self._weigh(batch) / self._average
-
-    @cached_property
-    def _average(self) -> float:
-        return sum(map(self._weigh, self)) / len(self)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         rows = self._laid.stage.rows
@@ -216,7 +224,7 @@ class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
             yield {name: torch.from_numpy(array) for name, array in self._make(self._laid, places).items()}
 
 
-def _loader(batches: IterableDataset[dict[str, torch.Tensor]]) -> "DataLoader[Any]":
+def loader(batches: Any) -> "DataLoader[Any]":
     """A loader of batches that are made already.
 
     One without a generator of its own would draw a number from everybody's as it begins, so that what is drawn after an

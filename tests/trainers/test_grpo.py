@@ -30,7 +30,7 @@ from tests.trainers.programs import (  # noqa: E402
     write_tasks,
     writes_programs,
 )
-from tests.trainers.toys import END, apart, config, done, interrupted, logged, same, weights  # noqa: E402
+from tests.trainers.toys import END, apart, config, done, interrupted, logged, moved, same, weights  # noqa: E402
 from trainers import answers, grpo, receipts, spec  # noqa: E402
 from trainers.rewards import TASK, RewardByTests  # noqa: E402
 from trainers.rollouts import NAME  # noqa: E402
@@ -182,6 +182,19 @@ def test_adapters_learn_and_the_reference_is_what_is_below_them(folder):
     assert same(after, kept)
     assert any(value.abs().sum() > 0 for name, value in after.items() if "lora_B" in name)
     assert logged(trainer, "kl")[0] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["dapo", "grpo"])
+def test_the_loss_on_what_was_held_out_does_not_depend_on_how_many_are_read_at_a_time(loss, folder):
+    """It is the mean over all answers, or over all of their tokens, not over batches."""
+    held, found = write_tasks(folder / f"held-{loss}", tasks=5), []
+    for rows in (1, 2, 5):
+        told = {"evaluation": {"rows": rows}, "grpo": {"loss": loss, "beta": 0.5}}
+        trainer = grpo.trainer(replace(prepare(of_grpo(folder, f"{loss}-{rows}", tokens=4, **told)), validation=held))
+        moved(trainer.ref_model)
+        found.append(trainer.evaluate()["eval_loss"])
+    assert abs(found[0]) > 1e-4
+    assert found == pytest.approx([found[0]] * 3, rel=1e-4)
 
 
 def test_what_was_held_out_is_answered_and_not_learned_from(folder):

@@ -130,6 +130,34 @@ def test_what_was_held_out_is_measured(folder):
     assert last < first < 0.5
 
 
+def test_what_was_held_out_has_one_estimate_however_it_is_read(folder):
+    """Its loss is that of its paper over all of its rows, however many are read at a time."""
+    held = write_shards(folder / "held-whole", ANSWER, judged(7, seed=9))
+    found = []
+    for rows in (2, 3, 14):
+        said = settings(folder, "kto", f"read-{rows}", evaluation={"rows": rows}, preference=WEIGHTS)
+        trainer = kto.trainer(replace(prepare(said), validation=held))
+        moved(trainer.ref_model)
+        found.append(trainer.evaluate()["eval_loss"])
+    documents = trainer.eval_dataset._laid.document
+    prompts, answers = ([held.fields[name].row(int(row))[0] for row in documents] for name in ANSWER)
+    labels = np.array(held.rows(["label"]).column("label").to_pylist())[documents]
+
+    def ratio(row, beside):
+        there = prompts[row], answers[beside]
+        return (each_token(trainer.model, *there) - each_token(trainer.ref_model, *there)).sum().item()
+
+    divergence = max(0.0, np.mean([ratio(row, row - 1) for row in range(14)]))
+    expected = [
+        WANTED * (1 - sigmoid(BETA * (ratio(row, row) - divergence)))
+        if labels[row]
+        else UNWANTED * (1 - sigmoid(BETA * (divergence - ratio(row, row))))
+        for row in range(14)
+    ]
+    assert divergence > 0.01
+    assert found == pytest.approx([np.mean(expected)] * 3, rel=1e-5)
+
+
 def test_rows_that_cannot_be_learned_from_are_refused(folder, tmp_path):
     """A row without a label is refused, and so is one row alone, which has no other answer to set beside."""
     write_shards(tmp_path / "bad", ANSWER, [*judged(8), ({"label": None}, [2], [3, END])])
