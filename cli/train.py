@@ -74,9 +74,7 @@ def train(
         _again(replay_run, out)
         return
     if method not in METHODS:
-        raise UsageError(
-            f"there is no method {method!r}" if method else "which method?", f"it is one of {', '.join(METHODS)}"
-        )
+        raise UsageError(reading.no_method(method), reading.instead_of(method))
     if init:
         typer.echo(starting.text(method), nl=False)
         return
@@ -109,6 +107,8 @@ def train(
 
 def _again(recorded: Path, out: Path | None) -> None:
     """Repeat a run, and say whether it gave the same."""
+    if not recorded.exists():
+        raise UsageError(f"{recorded}: there is no such file", "name the run.json of a run, or its folder")
     found = room("again").repeat(recorded, out)
     for name, same in found.same.items():
         say(f"{name}: {'the same' if same else 'DIFFERENT'}")

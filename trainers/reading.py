@@ -37,12 +37,21 @@ def read(path: Path, method: str | None = None) -> RunSpec:
     return parse(said, str(path), path.parent)
 
 
+def no_method(said: object) -> str:
+    """That this names no method."""
+    return f"there is no method {said!r}" if said else "which method?"
+
+
+def instead_of(said: object) -> str:
+    """What to say in place of what is no method."""
+    near = difflib.get_close_matches(str(said), METHODS, 1)
+    return f"did you mean {near[0]}?" if near else f"it is one of {', '.join(METHODS)}"
+
+
 def parse(said: Mapping[str, Any], called: str, folder: Path) -> RunSpec:
     """The run that these tables ask for; `called` names them in messages. Raises UsageError."""
     if (method := said.get("method")) not in METHODS:
-        near = difflib.get_close_matches(str(method), METHODS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(METHODS)}"
-        raise UsageError(f"{called}: method: there is no method {method!r}", hint)
+        raise UsageError(f"{called}: method: {no_method(method)}", instead_of(method))
     for where, key, known in _unknown(said, RunSpec, ""):
         raise UsageError(f"{called}: {where}{key}: there is no such key", _instead(key, known))
     try:
