@@ -23,7 +23,8 @@ from transformers.trainer_utils import SaveStrategy
 from benchmarks.gpu import MODELS, OURS, TRL_APART, Measured, Order, floating_point_operations, peak_of
 from trainers import batches, causal
 from trainers.adapters import adapt
-from trainers.loop import Job, arguments, load
+from trainers.loading import load
+from trainers.loop import Job, arguments
 from trainers.reading import parse
 from trainers.run import prepare
 from trainers.spec import RunSpec

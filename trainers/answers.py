@@ -24,7 +24,8 @@ from exporters.packing import IGNORED
 from lake.errors import UsageError
 from trainers import batches
 from trainers.adapters import adapt
-from trainers.loop import FromPlan, HeldOut, Job, Make, arguments, load, refuse_foreign_ids
+from trainers.loading import load, refuse_foreign_ids
+from trainers.loop import FromPlan, HeldOut, Job, Make, arguments
 from trainers.order import Places
 from trainers.plan import Laid, Stage
 from trainers.shards import Shards

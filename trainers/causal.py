@@ -17,7 +17,8 @@ from peft import PeftModel
 from lake.errors import UsageError
 from trainers import batches, guards
 from trainers.adapters import adapt
-from trainers.loop import FromPlan, HeldOut, Job, arguments, load, refuse_foreign_ids, vocabulary_of
+from trainers.loading import load, refuse_foreign_ids, vocabulary_of
+from trainers.loop import FromPlan, HeldOut, Job, arguments
 from trainers.order import Places
 from trainers.plan import Laid, Stage
 from trainers.shards import Shards

@@ -16,7 +16,8 @@ import torch
 
 from trainers import adapters, build, causal, guards
 from trainers.batches import padded, trained_tokens, unlearned
-from trainers.loop import HeldOut, vocabulary_of
+from trainers.loading import vocabulary_of
+from trainers.loop import HeldOut
 from trainers.order import keys_of
 from trainers.rewards import TASK
 from trainers.scene import ROWS, NotHere, Scene

@@ -1,10 +1,11 @@
-"""What connects a plan to a trainer of transformers or TRL: its batches, its arguments, and the weights it begins with.
+"""What connects a plan to a trainer of transformers or TRL: its batches and its arguments.
 
 The loop, the optimizer, checkpoints and distribution are the library's. A trainer that mixes in `FromPlan` takes what
 the plan says for its process: a step's micro-batches are the same whatever the number of processes, and a run that goes
 on begins at the step of its checkpoint without reading what came before.
 
-Not here: what a batch holds (the method's room), and what becomes of a run (`run`).
+Not here: what a batch holds (the method's room), the weights that a run begins with (`loading`), and what becomes of a
+run (`run`).
 """
 
 import dataclasses
@@ -20,19 +21,17 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from peft import PeftModel
-from safetensors import SafetensorError
 from torch.utils.data import DataLoader, IterableDataset
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from lake.errors import LakeError, UsageError
+from lake.errors import UsageError
 from trainers.batches import Array
 from trainers.order import Places
 from trainers.plan import Laid, Plan, Stage, plan
 from trainers.shards import Shards
-from trainers.spec import Model, RunSpec
+from trainers.spec import RunSpec
 
 _AHEAD = 4  # batches that are ready before they are asked for, where there is a device to wait for
 
@@ -310,59 +309,3 @@ def _refuse_unknown(key: str, said: str, known: Iterable[str]) -> None:
         near = difflib.get_close_matches(said, sorted(known), 1)
         hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(sorted(known))}"
         raise UsageError(f"{key}: transformers knows no {said!r}", hint)
-
-
-def load(kind: Any, said: Model, *, seed: int, frozen: bool = False, **others: Any) -> transformers.PreTrainedModel:
-    """The weights that a run begins with, of an auto class of transformers.
-
-    Weights that are trained stay in float32, and computation alone is in `dtype`; `frozen` ones are stored in it.
-    Raises UsageError where there are none.
-    """
-    dtype = getattr(torch, said.dtype) if frozen else torch.float32
-    options = {"dtype": dtype, "attn_implementation": said.attention, **others}
-    try:
-        if said.config is None:
-            return kind.from_pretrained(said.path, revision=said.revision, **options)
-        config = transformers.AutoConfig.from_pretrained(said.config)
-        # Weights that are drawn come from nowhere: PEFT would ask the hub about whatever is named here.
-        config.name_or_path = ""
-        for name, value in others.items():
-            setattr(config, name, value)
-        transformers.set_seed(seed)
-        return kind.from_config(config, dtype=dtype, attn_implementation=said.attention)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        what = str(error).strip().splitlines()[0]
-        if "attention" in what:
-            raise UsageError(f"model.attention: {what}", 'say attention = "eager"') from None
-        key = "path" if said.config is None else "config"
-        raise UsageError(f"model.{key}: {what}", "name a folder with a config.json and weights") from None
-
-
-def load_tokenizer(said: Model) -> transformers.PreTrainedTokenizerBase:
-    """The tokenizer of a run. Raises UsageError where there is none."""
-    named = said.tokenizer or said.path
-    assert named is not None  # the settings were checked
-    revision = said.revision if said.tokenizer is None else None
-    try:
-        return transformers.AutoTokenizer.from_pretrained(named, revision=revision)
-    except (OSError, ValueError, ImportError) as error:
-        what = str(error).strip().splitlines()[0]
-        raise UsageError(f"model.tokenizer: {what}", "name a folder that has a tokenizer.json") from None
-
-
-def refuse_foreign_ids(shards: Shards, model: transformers.PreTrainedModel) -> None:
-    """Raises LakeError where a token of the shards is none of the model's."""
-    rows = vocabulary_of(model)
-    for name in shards.fields:
-        highest = shards.highest(name)
-        if highest >= rows:
-            raise LakeError(
-                f"{shards.folder}: {name} has the token id {highest}, and the model has {rows} embeddings",
-                "build the shards with the model's own tokenizer",
-            )
-
-
-def vocabulary_of(model: transformers.PreTrainedModel | PeftModel) -> int:
-    """How many token ids a model knows."""
-    embeddings: Any = model.get_input_embeddings()
-    return int(embeddings.weight.shape[0])

@@ -21,7 +21,8 @@ from trl.trainer.reward_trainer import RewardTrainer
 from lake.errors import UsageError
 from trainers import answers
 from trainers.batches import Array
-from trainers.loop import Job, Make, load, refuse_foreign_ids
+from trainers.loading import load, refuse_foreign_ids
+from trainers.loop import Job, Make
 from trainers.order import Places
 from trainers.plan import Laid
 from trainers.shards import Shards

@@ -28,7 +28,8 @@ from peft import PeftModel
 from lake.errors import LakeError, UsageError
 from trainers import metrics, record
 from trainers.adapters import prove_gradients, verify_expert_lora
-from trainers.loop import Job, load_tokenizer, parts_of, vocabulary_of
+from trainers.loading import load_tokenizer, vocabulary_of
+from trainers.loop import Job, parts_of
 from trainers.plan import Plan, plan
 from trainers.record import Run
 from trainers.recorder import Record

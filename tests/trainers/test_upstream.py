@@ -348,7 +348,7 @@ def test_what_is_trained_on_is_below_the_adapters():
     wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
     assert wrapped.get_base_model() is model, "guards.guard looks there"
     assert model.get_decoder() is model.model, "guards.guard hooks there"
-    assert model.get_input_embeddings().weight.shape[0] == VOCABULARY, "loop.vocabulary_of counts there"
+    assert model.get_input_embeddings().weight.shape[0] == VOCABULARY, "loading.vocabulary_of counts there"
 
 
 def test_processes_tell_each_other_objects():
