@@ -42,7 +42,7 @@ def build(
     said = placed(reading.read(config), lake, None)
     if said.data.built is not None:
         raise UsageError(f"{config}: data.built names shards that are there", "lake shards show looks at them")
-    load_tokenizer, for_run = room("loop").load_tokenizer, room("build").for_run
+    load_tokenizer, for_run = room("loading").load_tokenizer, room("build").for_run
     with Meter("building shards", "rows") as meter:
         found = for_run(said, load_tokenizer(said.model), meter)
     _tell(found, form)
