@@ -12,6 +12,7 @@ from cli.options import DEFAULT_LAKE as HERE
 from cli.options import DryRun, Form, LakeUri
 from cli.output import Format, Meter, counted, say, show
 from lake import Lake, LakeError
+from lake.errors import UnknownRef
 from trainers import curves, receipts, replayed
 from trainers.curves import Point
 from trainers.record import NAME, Run, read
@@ -98,8 +99,9 @@ def replay(run: Ref, lake: LakeUri = HERE, dry_run: DryRun = False, form: Form =
 
     Example: lake runs replay sft-20260423
     """
+    named = read(run).run if _is_folder(run) else run
     door = Lake.open(lake)
-    kept = receipts.run_named(door, read(run).run if (Path(run) / NAME).is_file() else run)
+    kept = receipts.run_named(door, named)
     with Meter("reading rows", "rows") as meter:
         done = replayed.replay(door, kept, dry_run=dry_run, progress=meter)
     rejected = sum(done.rejected.values())
@@ -135,11 +137,20 @@ def _short(value: float) -> float:
 
 def _run(ref: str, lake: str) -> tuple[Run, list[Point]]:
     """The record of a run and what it measured: of its folder, or of the lake."""
-    if (Path(ref) / NAME).is_file():
+    if _is_folder(ref):
         return read(ref), curves.read(ref)
     door = Lake.open(lake)
     kept = receipts.run_named(door, ref)
     return receipts.record_of(door, kept), receipts.reports_of(door, kept.run)
+
+
+def _is_folder(ref: str) -> bool:
+    """Whether a run is named by its folder. Raises UnknownRef for the folder of something else."""
+    if not Path(ref).is_dir():
+        return False
+    if not (Path(ref) / NAME).is_file():
+        raise UnknownRef(f"{ref}: this folder is no run: there is no {NAME} in it", "name the 'out' of a run, or its id")
+    return True
 
 
 def _facts(said: Run, points: list[Point]) -> Iterator[tuple[str, Any]]:

@@ -81,6 +81,15 @@ def test_why_of_a_folder_that_is_no_checkpoint_says_what_it_lacks(run, made, tmp
     assert f"lake why {os.path.relpath(torn.parent)}\n" in run("why", torn).err
 
 
+@pytest.mark.parametrize("command", ["show", "plot", "replay"])
+def test_a_folder_that_is_no_run_is_told_as_one(run, tmp_path, command):
+    """With or without a lake, a folder without a record is called what it is."""
+    (tmp_path / "other").mkdir()
+    refused = run("runs", command, tmp_path / "other")
+    assert (refused.code, refused.out) == (2, "")
+    assert "no run.json in it" in refused.err
+
+
 def test_why_of_a_row_names_the_checkpoints_that_saw_it(run, made):
     """A row tells its life, and after that the runs that trained on it; the run that it is made of tells the same."""
     run("runs", "record", made.out)
