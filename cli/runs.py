@@ -149,7 +149,9 @@ def _is_folder(ref: str) -> bool:
     if not Path(ref).is_dir():
         return False
     if not (Path(ref) / NAME).is_file():
-        raise UnknownRef(f"{ref}: this folder is no run: there is no {NAME} in it", "name the 'out' of a run, or its id")
+        raise UnknownRef(
+            f"{ref}: this folder is no run: there is no {NAME} in it", "name the 'out' of a run, or its id"
+        )
     return True
 
 
