@@ -18,7 +18,9 @@ experts as many for each of them.
 
 import difflib
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -27,7 +29,9 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from lake.errors import LakeError, UsageError
@@ -143,7 +147,8 @@ def prove_gradients(model: PeftModel, vocabulary: int, device: torch.device | st
     """Show that a loss reaches every adapter of a model that makes logits, with ids below `vocabulary`.
 
     One step forward and back on two short rows, whose gradients are forgotten; weights, modes and the state of random
-    numbers are as before. Under autocast it runs as it will. Returns how many weights were reached. An adapter begins
+    numbers are as before. Of a layer no more is kept for the way back than what goes in. Under autocast it runs as it
+    will. Returns how many weights were reached. An adapter begins
     with B = 0, so that its A has a gradient of 0 and its B has not. Raises NotReached, which names the weights, where
     a gradient is missing, 0 everywhere or not finite.
     """
@@ -152,7 +157,7 @@ def prove_gradients(model: PeftModel, vocabulary: int, device: torch.device | st
     cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
     ids = (splitmix64(np.arange(2 * _TOKENS, dtype=np.uint64)) % np.uint64(vocabulary)).astype(np.int64)
     rows = torch.from_numpy(ids.reshape(2, _TOKENS)).to(device)
-    with torch.random.fork_rng(devices=cuda), torch.enable_grad():
+    with torch.random.fork_rng(devices=cuda), torch.enable_grad(), _computed_twice(model):
         model(input_ids=rows, use_cache=False).logits.float().square().sum().backward()
     moved = [name for name, layer in layers.items() if all(_moves(layer, own) for own in layer.active_adapters)]
     model.zero_grad(set_to_none=True)
@@ -165,6 +170,26 @@ def prove_gradients(model: PeftModel, vocabulary: int, device: torch.device | st
             "something reads these weights past their adapters: leave kernels off, or these weights out of the targets",
         )
     return len(layers)
+
+
+@contextmanager
+def _computed_twice(model: nn.Module) -> Iterator[None]:
+    """Let layers be computed once more on the way back, whatever is trained with.
+
+    An adapter of stacked experts is added to their weights, and each sum would be kept: all experts a second time, on a
+    device that training may fill. Transformers' own switch for this works in training alone.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    before = [vars(layer).get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            del layer.forward
+            if own is not None:
+                layer.forward = own
 
 
 def _adapters(model: nn.Module) -> dict[str, LoraLayer]:

@@ -273,3 +273,24 @@ def test_a_loss_that_goes_past_an_adapter_is_noticed():
     with pytest.raises(NotReached, match=r"layers\.\*\.mlp\.experts\.gate_up_proj.*: no gradient"):
         prove_gradients(model, VOCABULARY, "cpu")
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_proof_holds_no_second_copy_of_the_experts():
+    """However many layers there are, and whatever is trained with, the proof keeps less than one layer's experts."""
+    for kind in ("gpt_oss", "llama"):
+        model = adapt(make(kind, num_hidden_layers=4, intermediate_size=256), Lora(r=2))
+        own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        kept = {}
+
+        def keep(tensor, own=own, kept=kept):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        layers = model.get_base_model().model.layers
+        before = [(vars(module).get("forward"), module.training) for module in model.modules()]
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            prove_gradients(model, VOCABULARY, "cpu")
+        assert 0 < sum(kept.values()) < sum(weight.nbytes for weight in layers[0].mlp.parameters())
+        assert [(vars(module).get("forward"), module.training) for module in model.modules()] == before
