@@ -74,7 +74,7 @@ def load_policy(job: Job) -> Any:
     model = load(
         transformers.AutoModelForCausalLM, job.spec.model, seed=job.spec.seed, frozen=job.spec.lora is not None
     )
-    refuse_foreign_ids(job.shards, model)
+    refuse_foreign_ids(job.splits, model)
     return adapted(job, model)
 
 
@@ -148,7 +148,7 @@ def lengths(shards: Shards, answers: Sequence[str]) -> Places:
 def refuse_unfit(job: Job, model: Any, answers: Sequence[str]) -> None:
     """Raises UsageError where a row cannot be learned from as it is, or the model has no room for it."""
     room = getattr(model.config, "max_position_embeddings", None)
-    for shards in filter(None, (job.shards, job.validation)):
+    for shards in job.splits:
         prompt, longest = shards.fields[PROMPT], lengths(shards, answers)
         _refuse(shards, prompt.lengths == 0, "has no prompt", "an answer's first token needs one before it")
         _refuse(shards, prompt.counted > 0, "would be trained to say its prompt", "build the shards again")

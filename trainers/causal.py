@@ -40,7 +40,7 @@ def trainer(job: Job) -> transformers.Trainer:
     # A configuration that TRL has saved may ask for a mixture's own loss, which no accumulation of parts adds up.
     if getattr(model.config, "output_router_logits", False):
         model.config.output_router_logits = False
-    refuse_foreign_ids(job.shards, model)
+    refuse_foreign_ids(job.splits, model)
     for step in batches.unlearned(job.plan, job.shards.fields[FIELD]):
         raise UsageError(
             f"{job.shards.folder}: step {step + 1} would have no token to learn, and a loss that is no number",

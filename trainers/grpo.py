@@ -50,7 +50,7 @@ def trainer(job: Job) -> transformers.Trainer:
     refuse_partial_rounds(job, said)
     refuse_what_depends_on_processes(job, said)
     reward = RewardByTests(said)
-    told = [Prompts(shards) for shards in (job.shards, job.validation) if shards is not None]
+    told = [Prompts(shards) for shards in job.splits]
     for prompts in told:
         reward.refuse_untested(prompts.tasks.to_pylist())
     policy = load_policy(job)

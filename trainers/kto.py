@@ -13,6 +13,7 @@ the same prompt, as rarely as an order by hash brings such rows together; TRL do
 Not here: the reference and what rows have to be like, which is as in `answers`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,9 +83,13 @@ def trainer(job: Job) -> transformers.Trainer:
     """A trainer of `kto`, ready to train. Raises LakeError where rows and model do not fit each other."""
     policy = answers.load_policy(job)
     answers.refuse_unfit(job, policy, (COMPLETION,))
-    if job.shards.description.rows < 2:
-        raise UsageError(f"{job.shards.folder}: kto sets prompts beside the answers of others: it needs two rows", None)
-    refuse_long(job, policy)
+    for shards in job.splits:
+        if shards.description.rows < 2:
+            raise UsageError(f"{shards.folder}: kto sets prompts beside the answers of others: it needs two rows", None)
+    held_out = answers.held_out(job, (COMPLETION,), labelled)
+    refuse_long(policy, job.shards, job.plan.stages)
+    if job.validation is not None and held_out is not None:
+        refuse_long(policy, job.validation, [held_out.laid])
     settings = job.spec.preference or Preference()
     said = answers.arguments_of(job)
     # TRL refuses one row a device, whose own estimate would be of no use. Nothing here depends on this number.
@@ -100,7 +105,7 @@ def trainer(job: Job) -> transformers.Trainer:
             undesirable_weight=settings.undesirable_weight,
         ),
         train_dataset=answers.placeholder(),
-        eval_dataset=answers.held_out(job, (COMPLETION,), labelled),
+        eval_dataset=held_out,
         processing_class=job.tokenizer,
         job=job,
         make=labelled(job.shards, job.pad),
@@ -110,17 +115,17 @@ def trainer(job: Job) -> transformers.Trainer:
     return made
 
 
-def refuse_long(job: Job, model: Any) -> None:
+def refuse_long(model: Any, shards: Shards, stages: Iterable[Laid]) -> None:
     """Raises UsageError where a prompt and the answer of the row before are longer than the model has positions."""
     room = getattr(model.config, "max_position_embeddings", None)
     if room is None:
         return
-    prompts, completions = (job.shards.fields[name].lengths for name in (answers.PROMPT, COMPLETION))
-    for laid in job.plan.stages:
+    prompts, completions = (shards.fields[name].lengths for name in (answers.PROMPT, COMPLETION))
+    for laid in stages:
         longest = int((prompts[laid.document] + completions[np.roll(laid.document, 1)]).max())
         if longest > room:
             raise UsageError(
-                f"{job.shards.folder}: a prompt and the answer to another row's have {longest} tokens together, more "
+                f"{shards.folder}: a prompt and the answer to another row's have {longest} tokens together, more "
                 f"than the {room} positions of the model",
                 f"say longest = {room // 2} and an overlong policy in [data]",
             )

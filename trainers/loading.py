@@ -3,6 +3,7 @@
 Not here: adapters (`adapters`), and what keeps packed documents apart (`guards`).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -53,10 +54,10 @@ def load_tokenizer(said: Model) -> transformers.PreTrainedTokenizerBase:
         raise UsageError(f"model.tokenizer: {what}", "name a folder that has a tokenizer.json") from None
 
 
-def refuse_foreign_ids(shards: Shards, model: transformers.PreTrainedModel) -> None:
-    """Raises LakeError where a token of the shards is none of the model's."""
+def refuse_foreign_ids(splits: Iterable[Shards], model: transformers.PreTrainedModel) -> None:
+    """Raises LakeError where a token of some shards is none of the model's."""
     rows = vocabulary_of(model)
-    for name in shards.fields:
+    for shards, name in ((one, name) for one in splits for name in one.fields):
         highest = shards.highest(name)
         if highest >= rows:
             raise LakeError(

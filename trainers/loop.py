@@ -68,6 +68,11 @@ class Job:
         return Path(self.spec.out)
 
     @property
+    def splits(self) -> tuple[Shards, ...]:
+        """The shards that it is trained on, and those of what was held out, if any was: the model has to take both."""
+        return (self.shards,) if self.validation is None else (self.shards, self.validation)
+
+    @property
     def pad(self) -> int:
         """The id that fills up a row. No loss counts it, so the end of a text will do where there is none."""
         for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
@@ -196,7 +201,8 @@ def _examples(batch: Mapping[str, Any]) -> int:
 class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
     """What was held out, once, a few rows at a time, in an order that no seed changes.
 
-    `weigh` says over how much the loss of a batch is a mean: over examples, if nothing else is said.
+    `weigh` says over how much the loss of a batch is a mean: over examples, if nothing else is said. `laid` is how the
+    rows are laid out. Raises UsageError where no batch weighs anything, so that no loss would be a number.
     """
 
     def __init__(
@@ -209,18 +215,23 @@ class HeldOut(IterableDataset[dict[str, torch.Tensor]]):
         whole: bool = True,
         weigh: Callable[[Mapping[str, Any]], int] = _examples,
     ) -> None:
-        [self._laid] = plan(shards.keys, lengths, [stage], seed=0, whole=whole).stages
+        [self.laid] = plan(shards.keys, lengths, [stage], seed=0, whole=whole).stages
         self._make = make
         self.weigh = weigh
+        if not any(map(weigh, self)):
+            raise UsageError(
+                f"{shards.folder}: no token of what was held out is one that a loss counts",
+                "hold out more rows (data.val), or none",
+            )
 
     def __len__(self) -> int:
-        return self._laid.steps
+        return self.laid.steps
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        rows = self._laid.stage.rows
-        for first in range(0, self._laid.count, rows):
-            places = np.arange(first, min(first + rows, self._laid.count), dtype=np.int64)
-            yield {name: torch.from_numpy(array) for name, array in self._make(self._laid, places).items()}
+        rows = self.laid.stage.rows
+        for first in range(0, self.laid.count, rows):
+            places = np.arange(first, min(first + rows, self.laid.count), dtype=np.int64)
+            yield {name: torch.from_numpy(array) for name, array in self._make(self.laid, places).items()}
 
 
 def loader(batches: Any) -> "DataLoader[Any]":

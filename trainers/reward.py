@@ -45,7 +45,7 @@ def trainer(job: Job) -> transformers.Trainer:
         frozen=spec.lora is not None,
         num_labels=1,
     )
-    refuse_foreign_ids(job.shards, model)
+    refuse_foreign_ids(job.splits, model)
     answers.refuse_unfit(job, model, answers.PAIR)
     refuse_padding(job)
     settings = spec.preference or Preference()
@@ -72,7 +72,7 @@ def whole(shards: Shards, pad: int) -> Make:
 
 def refuse_padding(job: Job) -> None:
     """Raises UsageError where an answer ends with the id that fills up rows."""
-    for shards in filter(None, (job.shards, job.validation)):
+    for shards in job.splits:
         for field in (shards.fields[name] for name in answers.PAIR):
             if np.any(field.tokens[field.offsets[1:] - 1] == job.pad):
                 raise UsageError(

@@ -139,7 +139,7 @@ def test_what_was_held_out_has_one_estimate_however_it_is_read(folder):
         trainer = kto.trainer(replace(prepare(said), validation=held))
         moved(trainer.ref_model)
         found.append(trainer.evaluate()["eval_loss"])
-    documents = trainer.eval_dataset._laid.document
+    documents = trainer.eval_dataset.laid.document
     prompts, answers = ([held.fields[name].row(int(row))[0] for row in documents] for name in ANSWER)
     labels = np.array(held.rows(["label"]).column("label").to_pylist())[documents]
 
