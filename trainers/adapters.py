@@ -10,7 +10,7 @@ reaches each adapter, which a kernel that reads weights past their adapters woul
 Routers are never adapted, nor are embeddings and heads.
 
 Not here: which weights there are (`targets`), keeping packed documents apart (`guards`, which come after), and the
-training (`causal`).
+training (the room of each method).
 
 LoRA is that of Hu et al., arXiv 2106.09685: a weight of shape (out, in) gets r (in + out) numbers, and a stack of
 experts as many for each of them.
@@ -144,7 +144,9 @@ def verify_expert_lora(model: nn.Module, *, experts: bool = True) -> Report:
 
 
 def prove_gradients(model: PeftModel, vocabulary: int, device: torch.device | str) -> int:
-    """Show that a loss reaches every adapter of a model that makes logits, with ids below `vocabulary`.
+    """Show that a loss reaches the adapters of a model that makes logits, with ids below `vocabulary`.
+
+    It has to reach each of them; of experts that are modules of their own, which no token may go to, one of a layer's.
 
     One step forward and back on two short rows, whose gradients are forgotten; weights, modes and the state of random
     numbers are as before. Of a layer no more is kept for the way back than what goes in. Under autocast it runs as it
@@ -167,7 +169,8 @@ def prove_gradients(model: PeftModel, vocabulary: int, device: torch.device | st
     if missed:
         raise NotReached(
             f"{listed(missed)}: no gradient reaches the adapter",
-            "something reads these weights past their adapters: leave kernels off, or these weights out of the targets",
+            "text never comes there, or a kernel reads these weights past their adapters: leave kernels off, or name "
+            "others in lora.targets",
         )
     return len(layers)
 

@@ -2,7 +2,8 @@
 
 A mixture of experts keeps most of its weights where the usual list of names does not reach: as parameters of three
 dimensions, one matrix an expert, under a module of experts. What is called or typed so is looked for in the model
-itself. A shared expert is none of them, whatever its name; routers are told apart, and never get an adapter.
+itself. A shared expert is none of them, whatever its name; routers are told apart, and never get an adapter. Of a model
+that sees or hears, too, only the part that reads text is looked at: rows are of text, and never come to the rest.
 
 Not here: putting adapters on, and counting them (`adapters`).
 """
@@ -15,6 +16,7 @@ from typing import Literal
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 Role = Literal["attention", "dense", "shared", "expert", "router"]
@@ -74,15 +76,19 @@ class Targets:
 
 
 def detect(model: nn.Module) -> Targets:
-    """Sort the weights within a model's layers, with adapters on or off, by what an adapter makes of them."""
+    """Sort the weights within a model's layers, with adapters on or off, by what an adapter makes of them.
+
+    The layers are those of its decoder: text alone goes through no other.
+    """
     modules = dict(modules_of(model))
+    decoder = _decoder(model, modules)
     roles = {name: _role(name, modules) for name in modules}
     found: list[Target] = []
     routers: list[str] = []
     unknown: list[str] = []
     for name, module in modules.items():
-        if not any(part.isdigit() for part in name.split(".")):
-            continue  # embeddings, heads, and whatever else comes once
+        if not name.startswith(decoder) or not any(part.isdigit() for part in name.split(".")):
+            continue  # towers of images, embeddings, heads, and whatever else comes once
         role = roles[name]
         if role == "router":
             routers.extend(f"{name}.{own}" for own, _ in module.named_parameters(recurse=False))
@@ -117,6 +123,14 @@ def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             continue
         if name.startswith(before):
             yield name.removeprefix(before).replace(".base_layer", ""), module
+
+
+def _decoder(model: nn.Module, modules: Mapping[str, nn.Module]) -> str:
+    """How the names of what text goes through begin."""
+    bare = model.get_base_model() if isinstance(model, PeftModel) else model
+    decoder = bare.get_decoder() if isinstance(bare, PreTrainedModel) else bare
+    name = next((name for name, module in modules.items() if module is decoder), "")
+    return f"{name}." if name else ""
 
 
 def _role(name: str, modules: Mapping[str, nn.Module]) -> Role:
