@@ -16,7 +16,7 @@ run goes on (`recorder`), what a run runs on (`surroundings`), and how its recor
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +31,9 @@ NAME = "run.json"
 TRAINED = "trained.json"
 FORMAT = 1
 
-# What a model or a tokenizer is loaded from; what else a folder holds decides nothing.
-_LOADED = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")
+# What a model or a tokenizer is loaded from; what else a folder holds, or holds below it, decides nothing.
+_LOADED = frozenset({".json", ".safetensors", ".bin", ".model", ".jinja", ".txt"})
+_PLACES = ("*", "additional_chat_templates/*")
 
 State = Literal["started", "finished", "stopped", "failed"]
 
@@ -78,15 +79,15 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What stands at a path that the run began from, a folder or one file, each file with its size and sha256."""
+    """What a run began from at a path, a folder or one file: each file with its size and sha256."""
 
     path: str
     files: dict[str, Stored]
 
     def changed(self, now: "Files") -> list[str]:
-        """Which of the files that are loaded from there are others now, are gone, or are new."""
+        """Which of the files are others now, are gone, or are new."""
         names = sorted(self.files.keys() | now.files.keys())
-        return [name for name in names if name.endswith(_LOADED) and self.files.get(name) != now.files.get(name)]
+        return [name for name in names if self.files.get(name) != now.files.get(name)]
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -223,16 +224,21 @@ def digest_of(said: Mapping[str, Any]) -> str:
 
 
 def files_at(path: str | Path) -> Files:
-    """What a run is about to be loaded from: a folder, or one file."""
+    """What a run is about to be loaded from: one file, or those of a folder that are loaded from it."""
     path = Path(path)
-    return Files(path=str(path), files={path.name: _stored(path)} if path.is_file() else files_of(path))
+    if path.is_file():
+        return Files(path=str(path), files={path.name: _stored(path)})
+    found = (file for place in _PLACES for file in path.glob(place) if file.suffix in _LOADED)
+    return Files(path=str(path), files=_by_name(path, found))
 
 
 def files_of(folder: str | Path) -> dict[str, Stored]:
     """Each file of a folder by its path in it, in name order, with its size and sha256."""
-    folder = Path(folder)
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): _stored(path) for path in paths}
+    return _by_name(Path(folder), Path(folder).rglob("*"))
+
+
+def _by_name(folder: Path, paths: Iterable[Path]) -> dict[str, Stored]:
+    return {path.relative_to(folder).as_posix(): _stored(path) for path in sorted(paths) if path.is_file()}
 
 
 def _stored(path: Path) -> Stored:

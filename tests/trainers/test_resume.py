@@ -102,6 +102,32 @@ def test_adapters_go_on_upon_the_weights_that_they_began_with(based):
     assert Path(based.out, record.NAME).read_bytes() == before
 
 
+def test_a_run_below_the_model_that_it_begins_with_goes_on(based, ground):
+    """What lies in folders below a model's is none of it, the run's own and its shards least; further templates are."""
+    base = Path(based.model.path)
+    shutil.copytree(ground / "words", base, dirs_exist_ok=True)
+    shutil.copytree(ground / "built", base / "built")
+    (base / "additional_chat_templates").mkdir()
+    (base / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages }}")
+    below = msgspec.structs.replace(
+        based,
+        out=str(base / "run"),
+        data=msgspec.structs.replace(based.data, built=str(base / "built")),
+        model=msgspec.structs.replace(based.model, tokenizer=None),
+    )
+    begun = run.train(run.prepare(below)).model
+    assert begun is not None
+    assert sorted(begun.files) == [
+        "additional_chat_templates/tool_use.jinja",
+        *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    ]
+    shutil.rmtree(record.checkpoints(below.out)[4])
+    assert run.train(run.prepare(below, resume=True), resume=True).state == "finished"
+    (base / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
+    with pytest.raises(UsageError, match=r"not as it was when .*: additional_chat_templates/tool_use\.jinja"):
+        run.train(run.prepare(below, resume=True), resume=True)
+
+
 def test_a_config_that_weights_are_drawn_for_is_remembered(settings, ground, tmp_path):
     """A run with random weights does not go on with another config."""
     config = shutil.copytree(ground / "config", tmp_path / "config") / "config.json"
