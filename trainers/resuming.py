@@ -14,8 +14,10 @@ from trainers.shards import Shards
 
 # What may be said otherwise when a run goes on: where things are, who is told, and how much stays.
 _FREE = frozenset(
-    {"out", "data.lake", "data.built", "data.export", "data.shards", "report.to", "model.path", "checkpoints.keep"}
+    {"out", "data.lake", "data.built", "data.export", "data.shards", "report.to", "model.revision", "checkpoints.keep"}
 )
+# What these name is known by its sha256: in the record, or among what the shards' key is of. It may lie elsewhere.
+_MOVED = frozenset({"model.path", "model.config", "model.tokenizer", "data.template", "data.policy"})
 
 
 def refuse_another(
@@ -71,10 +73,12 @@ def prove(out: Path, run: Run, step: int) -> None:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """The dotted keys whose values differ, those aside that are free to."""
+    """The dotted keys whose values differ, those aside that are free to, and those that name a file in either."""
     for key in before.keys() | now.keys():
         was, is_now, name = before.get(key), now.get(key), f"{where}{key}"
         if isinstance(was, Mapping) and isinstance(is_now, Mapping):
             yield from _changed(was, is_now, f"{name}.")
-        elif name not in _FREE and digest_of({key: was}) != digest_of({key: is_now}):
+        elif name in _FREE or (name in _MOVED and None not in (was, is_now)):
+            continue
+        elif digest_of({key: was}) != digest_of({key: is_now}):
             yield name

@@ -102,6 +102,37 @@ def test_adapters_go_on_upon_the_weights_that_they_began_with(based):
     assert Path(based.out, record.NAME).read_bytes() == before
 
 
+def test_a_run_that_was_moved_goes_on(based, ground, tmp_path):
+    """With all that it began from in other folders, it is the same run; with another tokenizer, or none, it is not."""
+    here, there = tmp_path / "here", tmp_path / "there"
+
+    def lying(folder: Path, tokenizer: str | None = "words"):
+        model = {"path": str(folder / "base"), "tokenizer": tokenizer and str(folder / tokenizer)}
+        named = {"built": "built", "template": "chat.jinja", "policy": "policy.json"}
+        data = {key: str(folder / name) for key, name in named.items()}
+        return msgspec.structs.replace(
+            based,
+            out=str(folder / "run"),
+            data=msgspec.structs.replace(based.data, **data),
+            model=msgspec.structs.replace(based.model, **model),
+        )
+
+    shutil.copytree(based.model.path, here / "base")
+    for name in ("words", "built"):
+        shutil.copytree(ground / name, here / name)
+    shutil.copytree(ground / "words", here / "base", dirs_exist_ok=True)
+    (here / "chat.jinja").write_text("{{ messages }}")
+    run.train(run.prepare(lying(here)))
+    shutil.rmtree(record.checkpoints(here / "run")[4])
+    here.rename(there)
+    with pytest.raises(UsageError, match=r"it began with another model\.tokenizer$"):
+        run.train(run.prepare(lying(there, None), resume=True), resume=True)
+    assert run.train(run.prepare(lying(there), resume=True), resume=True).state == "finished"
+    (there / "words" / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
+    with pytest.raises(UsageError, match=r"words: not as it was when the run began: tokenizer_config\.json"):
+        run.train(run.prepare(lying(there), resume=True), resume=True)
+
+
 def test_a_run_below_the_model_that_it_begins_with_goes_on(based, ground):
     """What lies in folders below a model's is none of it, the run's own and its shards least; further templates are."""
     base = Path(based.model.path)
