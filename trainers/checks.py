@@ -1,7 +1,8 @@
 """What must hold of a run before it begins, each with the code that looks whether it does.
 
 A check looks at what a run is about to use, not at how it came about: it goes another way than the code that made it,
-or looks where two rooms meet. What is a function of its arguments alone is shown by the tests beside the project.
+or looks where two rooms meet. What is a function of its arguments alone is shown by the tests beside the project. Steps
+are counted from 1, as refusals and metrics count them.
 
 Not here: the run that is looked at (`scene`), running the checks, and what is told of them (`audit`).
 """
@@ -44,6 +45,12 @@ def _must(boundary: str, what: str) -> Callable[[Callable[[Scene], Faults]], Cal
         return faults
 
     return kept
+
+
+@_must("loss and optimizer", "its trainer can be made")
+def _makes(scene: Scene) -> Faults:
+    _ = scene.trainer  # first of all, so that what refuses it is said of nothing else
+    yield from ()
 
 
 @_must("ingestion and validation", "every row that was offered is kept, or counted with what became of it")
@@ -96,16 +103,6 @@ def _rendered(scene: Scene) -> Faults:
                 yield f"{name} of {row} has other tokens to learn"
 
 
-@_must("template and tokens", "every token id is below the size of the vocabulary")
-def _vocabulary(scene: Scene) -> Faults:
-    known = vocabulary_of(scene.model)
-    for split, shards in scene.splits.items():
-        for name, field in shards.fields.items():
-            lowest, highest = int(field.tokens.min(initial=0)), int(field.tokens.max(initial=0))
-            if lowest < 0 or highest >= known:
-                yield f"{split} {name}: ids from {lowest} to {highest}, and the model knows {known}"
-
-
 @_must("template and tokens", "every row has something to learn")
 def _teaches(scene: Scene) -> Faults:
     for split, shards in scene.splits.items():
@@ -155,14 +152,14 @@ def _aligned(scene: Scene) -> Faults:
             for name, wanted in expected.items():
                 if not np.array_equal(batch[name][place], wanted):
                     at = int(np.argmax(batch[name][place] != wanted))
-                    yield f"step {step}, row {place}: {name} are others from place {at} on"
+                    yield f"step {step + 1}, row {place}: {name} are others from place {at} on"
 
 
 @_must("order, packing and masks", "every step has something to learn")
 def _learns(scene: Scene) -> Faults:
     scene.only_packed()
     for step in unlearned(scene.job.plan, scene.job.shards.fields[causal.FIELD]):
-        yield f"step {step}: no token of it is learned"
+        yield f"step {step + 1}: no token of it is learned"
 
 
 @_must("order, packing and masks", "documents that share a row do not see each other, on this very model")
@@ -192,7 +189,7 @@ def _same_loss(scene: Scene) -> Faults:
         raise NotHere("nothing is learned of the first row of the first step")
     apart = total / count
     if not abs(together - apart) <= _tolerance(model) * max(1.0, abs(apart)):
-        yield f"step {step}, row 0: {together:.6f} packed, {apart:.6f} one by one"
+        yield f"step {step + 1}, row 0: {together:.6f} packed, {apart:.6f} one by one"
 
 
 @_must("loss and optimizer", "a loss is a number, and reaches every weight that is to be trained")

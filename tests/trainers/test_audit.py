@@ -130,7 +130,7 @@ def unknown_words(_: list[Row], held_out: list[Row]) -> None:
         (a_task_on_both_sides, "nothing that is held out is trained on", "task_id task-7 is on both sides"),
         (a_row_on_both_sides, "nothing that is held out is trained on", "id row-7 is on both sides"),
         (nothing_to_learn, "every row has something to learn", "train: text of row 5"),
-        (unknown_words, "every token id is below the size", "validation text: ids from 0 to 999"),
+        (unknown_words, "its trainer can be made", "validation: text has the token id 999"),
     ],
 )
 def test_rows_that_are_wrong_are_named(
@@ -354,7 +354,11 @@ def test_what_is_not_measured_is_missed(settings: Settings, tmp_path: Path, monk
     said = settings("none", data={"built": built}, evaluation={"rows": 1})
     assert results(said)["all that is held out is measured, and each row once"] == "pass"
     honest = causal.HeldOut.__iter__
-    monkeypatch.setattr(causal.HeldOut, "__iter__", lambda held_out: iter(list(honest(held_out))[1:]))
+
+    def fewer(held_out: causal.HeldOut) -> Iterator[Any]:
+        return iter(list(honest(held_out))[1:])
+
+    spoilt(monkeypatch, lambda _: monkeypatch.setattr(causal.HeldOut, "__iter__", fewer))
     [(failed, where)] = faults(said).items()
     assert failed.startswith("all that is held out is measured")
     assert "not its 5 rows" in where
@@ -367,8 +371,16 @@ def test_a_step_without_anything_to_learn_is_found(settings: Settings, tmp_path:
         rows[19].counted[:] = False
 
     data = {"built": written(tmp_path / "made", silent)}
-    found = faults(settings("none", data=data, stages=[{"rows": 1, "length": 25, "epochs": 1}]))
-    assert "no token of it is learned" in found["every step has something to learn"]
+    found = looking.audit(settings("none", data=data, stages=[{"rows": 1, "length": 25, "epochs": 1}]))
+    failed = {one.must: one.where for one in found.findings if one.result == "fail"}
+    assert failed.keys() == {
+        "its trainer can be made",
+        "every row has something to learn",
+        "every step has something to learn",
+    }
+    [step, *_] = failed["every step has something to learn"].split(": no token of it is learned")
+    assert f"{step} would have no token to learn" in failed["its trainer can be made"]  # of one number
+    assert [one.where for one in found.findings if one.boundary == "loss and optimizer" and one.result == "skip"]
 
 
 def test_a_reward_for_nothing_is_found(tmp_path: Path) -> None:
@@ -390,7 +402,10 @@ def test_a_folder_that_is_in_the_way_is_found(settings: Settings, tmp_path: Path
     assert (
         found["the run's folder is one that can be written to, or can be made"] == f"{tmp_path / 'none'} is no folder"
     )
-    assert len(found) == 2  # and no trainer can be made, which is said once
+    assert found.keys() == {
+        "its trainer can be made",
+        "the run's folder is one that can be written to, or can be made",
+    }
 
 
 def test_every_check_has_been_seen_to_fail() -> None:
