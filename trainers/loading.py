@@ -58,7 +58,7 @@ def refuse_foreign_ids(splits: Iterable[Shards], model: transformers.PreTrainedM
     """Raises LakeError where a token of some shards is none of the model's."""
     rows = vocabulary_of(model)
     for shards, name in ((one, name) for one in splits for name in one.fields):
-        highest = shards.highest(name)
+        highest = shards.description.highest[name]
         if highest >= rows:
             raise LakeError(
                 f"{shards.folder}: {name} has the token id {highest}, and the model has {rows} embeddings",

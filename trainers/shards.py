@@ -31,7 +31,7 @@ from lake.errors import Damaged, LakeError, UsageError
 from trainers.order import Keys, Places, keys_of
 
 NAME = "shards.json"
-FORMAT = 1
+FORMAT = 2  # another one wherever a description has other keys, or a file another form
 TRAIN, VALIDATION = "train", "validation"
 
 _KEYS, _ROWS = "keys.npy", "rows.parquet"
@@ -51,7 +51,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `tokens` and `trained` count by field. `counts` says what became of the rows that were offered: all of them are
     `kept`, `dropped_overlong` or `untrained`, which are those with nothing to learn; of the kept some are `truncated`,
     and `tokens_lost` were in those that were dropped or cut. In `literal_specials` a text spells a special token out.
-    `highest` is the highest token id of each field, -1 where it has no token; older shards do not say it.
+    `highest` is the highest token id of each field, -1 where it has no token.
     """
 
     format: int
@@ -62,8 +62,14 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     trained: dict[str, int]
     counts: dict[str, int]
     files: dict[str, Stored]
+    highest: dict[str, int]
     split: str = TRAIN
-    highest: dict[str, int] = {}
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What is read of a description before all else: another version's may have other keys."""
+
+    format: int
 
 
 def key_of(made_from: Mapping[str, Any]) -> str:
@@ -113,13 +119,21 @@ class Shards:
         """Open a shard folder: every file is there with its size. Raises UsageError, Damaged."""
         folder = Path(folder)
         try:
-            said = msgspec.json.decode((folder / NAME).read_bytes(), type=Description)
+            text = (folder / NAME).read_bytes()
         except FileNotFoundError:
             raise UsageError(f"{folder}: no shards here", "build them with 'lake shards build'") from None
+        try:
+            found = msgspec.json.decode(text, type=_Format).format
+            if found != FORMAT:
+                newer = "install the version that built them, or build them with this one, in another folder"
+                older = "build them again, in another folder (data.shards)"
+                raise UsageError(
+                    f"{folder}: these shards have format {found}, and this version reads {FORMAT}",
+                    newer if found > FORMAT else older,
+                )
+            said = msgspec.json.decode(text, type=Description)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Damaged(f"{folder / NAME}: {error}", "build the shards again") from None
-        if said.format != FORMAT:
-            raise UsageError(f"{folder}: these shards have format {said.format}, and this version reads {FORMAT}")
         for name, file in said.files.items():
             size = (folder / name).stat().st_size if (folder / name).is_file() else None
             if size != file.bytes:
@@ -131,11 +145,6 @@ class Shards:
     def lengths(self) -> Places:
         """How many tokens each row has, all fields together, int64."""
         return np.sum([field.lengths for field in self.fields.values()], axis=0)
-
-    def highest(self, name: str) -> int:
-        """The highest token id of a field, -1 where it has none. Of older shards, which do not say, tokens are read."""
-        said = self.description.highest
-        return said[name] if name in said else int(self.fields[name].tokens.max(initial=-1))
 
     def prove(self) -> None:
         """Read every file and compare its sha256. Raises Damaged."""

@@ -11,7 +11,7 @@ from lake.errors import Damaged, LakeError, UsageError
 from tests.trainers.launching import python
 from tests.trainers.marked_rows import MADE_FROM, write
 from trainers.order import keys_of
-from trainers.shards import NAME, Shards, key_of, opened, writing
+from trainers.shards import FORMAT, NAME, Shards, key_of, opened, writing
 
 TEXT = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), max_size=20)
 
@@ -86,17 +86,18 @@ def test_no_token_id_is_below_zero(tmp_path):
             writer.add({"id": "a"}, {"text": (ids, [True] * len(ids))})
 
 
-def test_older_shards_say_no_highest_id(tmp_path):
-    """Shards that were described before it was said are read, and their tokens with them."""
-    folder = tmp_path / "made"
-    write(folder, [([(7, True), (9, True), (8, True)],)])
-    (folder / "text.tokens.npy").rename(tmp_path / "aside")
-    (folder / "text.tokens.npy").write_bytes((tmp_path / "aside").read_bytes().replace(b"\x09", b"\x05"))
-    assert Shards.open(folder).highest("text") == 9  # as it was said
-    said = msgspec.json.decode((folder / NAME).read_bytes())
+@pytest.mark.parametrize(("other", "hint"), [(FORMAT - 1, "build them again"), (FORMAT + 1, "install the version")])
+def test_shards_of_another_version_are_no_damage(tmp_path, other, hint):
+    """A description of another format is refused as such, with what to do, whatever else it says."""
+    write(tmp_path / "made", [([(7, True)],)])
+    path = tmp_path / "made" / NAME
+    said = msgspec.json.decode(path.read_bytes())
+    assert said["format"] == FORMAT
     del said["highest"]
-    (folder / NAME).write_bytes(msgspec.json.encode(said))
-    assert Shards.open(folder).highest("text") == 8
+    path.write_bytes(msgspec.json.encode({**said, "format": other, "another": {}}))
+    with pytest.raises(UsageError, match=f"format {other}, and this version reads {FORMAT}") as caught:
+        Shards.open(tmp_path / "made")
+    assert hint in caught.value.hint
 
 
 def test_damage_is_found(tmp_path):
@@ -115,8 +116,8 @@ def test_damage_is_found(tmp_path):
     with pytest.raises(Damaged, match=r"text\.tokens\.npy: is gone"):
         Shards.open(folder)
     said = (folder / NAME).read_text()
-    (folder / NAME).write_text(said.replace('"format": 1', '"format": 2'))
-    with pytest.raises(UsageError, match="format 2"):
+    (folder / NAME).write_text(said.replace('"highest"', '"hihgest"'))
+    with pytest.raises(Damaged, match="hihgest"):
         Shards.open(folder)
     (folder / NAME).write_text("{")
     with pytest.raises(Damaged, match=NAME):
