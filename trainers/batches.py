@@ -94,15 +94,13 @@ def _places(count: int) -> Array:
     return made
 
 
-def padded(rows: Places, parts: Sequence[Rows], pad: int, limit: int | None = None) -> dict[str, Array]:
+def padded(rows: Places, parts: Sequence[Rows], pad: int) -> dict[str, Array]:
     """One example a row, its parts one after the other: `input_ids`, `attention_mask` and `labels`, int64.
 
-    The shape is (rows, longest of them); padding is at the end. Raises ValueError where one is longer than `limit`.
+    The shape is (rows, longest of them); padding is at the end.
     """
     whole = [[field.row(int(row)) for field in parts] for row in rows]
     lengths = [sum(len(tokens) for tokens, _ in one) for one in whole]
-    if limit is not None and max(lengths) > limit:
-        raise ValueError(f"an example has {max(lengths)} tokens, which is more than {limit}")
     shape = len(whole), max(lengths)
     input_ids, labels = np.full(shape, pad, np.int64), np.full(shape, IGNORED, np.int64)
     attention_mask = np.zeros(shape, np.int64)

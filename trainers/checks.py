@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from exporters.packing import IGNORED
 from trainers import adapters, build, causal, guards
-from trainers.batches import padded, trained_tokens, unlearned
+from trainers.batches import trained_tokens, unlearned
 from trainers.loading import vocabulary_of
 from trainers.loop import HeldOut
 from trainers.order import keys_of
@@ -173,14 +174,16 @@ def _kept_apart(scene: Scene) -> Faults:
 @_must("loss and optimizer", "the loss of packed rows is the mean over the tokens of their documents alone")
 def _same_loss(scene: Scene) -> Faults:
     step, laid, batch = next(scene.batches())
-    model, job = scene.model, scene.job
+    model = scene.model
     one = {name: array[:1] for name, array in batch.items()}
     pieces = range(*laid.pieces(int(scene.rows(step)[0])).indices(len(laid.document)))
     total, count = 0.0, 0
     with _still(model):
         together = float(model(**_tensors(one, scene.device)).loss)
         for piece in pieces:
-            alone = padded(np.zeros(1, np.int64), [scene.piece(laid, piece)], job.pad)
+            ids, trained = scene.piece(laid, piece)
+            made = {"input_ids": ids, "labels": np.where(trained, ids, IGNORED)}
+            alone = {name: array[None].astype(np.int64) for name, array in made.items()}
             learned = trained_tokens(alone)
             if learned:
                 total += float(model(**_tensors(alone, scene.device)).loss) * learned

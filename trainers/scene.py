@@ -28,22 +28,6 @@ class NotHere(Exception):
 
 
 @dataclass
-class Piece:
-    """One piece of a document, as a field of one row."""
-
-    shards: Shards
-    laid: Laid
-    piece: int
-
-    def row(self, _number: int = 0) -> tuple[Any, Any]:
-        """Its ids, and which of them count."""
-        field, laid = self.shards.fields[causal.FIELD], self.laid
-        first = int(field.offsets[laid.document[self.piece]] + laid.offset[self.piece])
-        within = slice(first, first + int(laid.lengths[self.piece]))
-        return field.tokens[within], field.trained[within]
-
-
-@dataclass
 class Scene:
     """A run that is looked at: its settings, and what they give, made when it is asked for."""
 
@@ -106,9 +90,12 @@ class Scene:
         if not self.spec.packed:
             raise NotHere("no rows are packed")
 
-    def piece(self, laid: Laid, piece: int) -> Piece:
-        """One piece of a packed row."""
-        return Piece(self.job.shards, laid, piece)
+    def piece(self, laid: Laid, piece: int) -> tuple[Any, Any]:
+        """The ids of one piece of a packed row, and which of them count."""
+        field = self.job.shards.fields[causal.FIELD]
+        first = int(field.offsets[laid.document[piece]] + laid.offset[piece])
+        within = slice(first, first + int(laid.lengths[piece]))
+        return field.tokens[within], field.trained[within]
 
     def row_of(self, laid: Laid, row: int) -> dict[str, Any]:
         """A packed row as a model should get it, put together from the shards piece by piece."""
@@ -120,7 +107,7 @@ class Scene:
         }
         at = 0
         for piece in range(*laid.pieces(row).indices(len(laid.document))):
-            tokens, trained = self.piece(laid, piece).row()
+            tokens, trained = self.piece(laid, piece)
             within = slice(at, at + len(tokens))
             made["input_ids"][within], made["position_ids"][within] = tokens, np.arange(len(tokens))
             made["labels"][within] = np.where(trained, tokens, IGNORED)

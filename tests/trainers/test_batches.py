@@ -86,13 +86,6 @@ def test_padded_rows_hold_one_example_each(tmp_path_factory, examples):
     assert trained_tokens(batch) == sum(map(sum, shifted))
 
 
-def test_an_example_that_is_too_long_is_refused(tmp_path):
-    """What is longer than it may be is an error, not a cut."""
-    write(tmp_path / "made", [([(1, True)] * 9,)])
-    with pytest.raises(ValueError, match="9 tokens, which is more than 8"):
-        padded(np.arange(1), [Shards.open(tmp_path / "made").fields["text"]], PAD, limit=8)
-
-
 def test_a_step_is_the_same_wherever_one_begins(tmp_path):
     """A batch is a function of its step: reached from the first one or asked for at once, it is the same."""
     write(tmp_path / "made", [([(n, True)] * (n % 7 + 1),) for n in range(60)])
