@@ -23,25 +23,32 @@ _LONG = timedelta(days=365)
 
 @contextmanager
 def first() -> Iterator[None]:
-    """Let the first process do this before the others do. Raises LakeError in these where the first one has failed."""
-    leads = PartialState().is_main_process
-    if not leads:
-        _wait()
-    yield
-    if leads:
-        _wait()
-
-
-def _wait() -> None:
-    if PartialState().num_processes == 1:
+    """Let the first process do this before the others do. Raises LakeError in those that wait where one has ended."""
+    state = PartialState()
+    if state.num_processes == 1:
+        yield
         return
+    group = _patient()  # by all of them before anything is done: who ends while others make it is never missed
+    if not state.is_main_process:
+        _wait(group)
+    yield
+    if state.is_main_process:
+        _wait(group)
+
+
+def _wait(group: Any) -> None:
     try:
-        dist.barrier(group=_patient())
-    except RuntimeError:
-        raise LakeError("the first process of the run has ended", "what it says tells why") from None
+        dist.barrier(group=group)
+    except RuntimeError as error:
+        hint = f"what it says tells why; seen from here: {error}"
+        raise LakeError("another process of the run has ended", hint) from error
 
 
 @cache
 def _patient() -> Any:
     """All processes, as a group that has a limit of its own beside that of steps; gloo needs no device."""
-    return dist.new_group(timeout=_LONG, backend="gloo")
+    try:
+        return dist.new_group(timeout=_LONG, backend="gloo")
+    except RuntimeError as error:
+        hint = "GLOO_SOCKET_IFNAME names the network interface to take"
+        raise LakeError(f"the processes of the run cannot reach each other over gloo: {error}", hint) from error

@@ -41,8 +41,48 @@ def test_processes_wait_for_the_first_beyond_the_limit_of_a_step(tmp_path):
     said = python(*TORCHRUN, 2, "waits.py", folder=tmp_path, code=1).out
     assert said.splitlines() == [
         *("done by 0", "done by 1", "done by 0", "done by 1"),
-        "1 says: the first process of the run has ended",
+        "1 says: another process of the run has ended",
     ]
+
+
+# One process ends at once, or none can reach the other; whoever is left says so.
+ENDS = """
+import os, signal, sys, time
+from accelerate import PartialState
+from lake.errors import LakeError
+from trainers.waiting import first
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+number, ends = PartialState(cpu=True).process_index, sys.argv[1]
+if ends == "none":
+    os.environ["GLOO_SOCKET_IFNAME"] = "nope0"
+try:
+    with first():
+        if str(number) == ends:
+            time.sleep(1)
+            os._exit(3)
+    with first():
+        pass
+except LakeError as error:
+    print(number, "says:", error.message, flush=True)
+    assert str(error.__cause__) in f"{error.message} {error.hint}"
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [
+        ("0", {"1 says: another process of the run has ended"}),
+        ("1", {"0 says: another process of the run has ended"}),
+        ("none", {f"{number} says: the processes of the run cannot reach each other over gloo: " for number in (0, 1)}),
+    ],
+)
+def test_who_is_left_says_what_ended_the_run(ends, says, tmp_path):
+    """Whichever process ends, at the first wait too, the other one does not sit there; what gloo says is told."""
+    (tmp_path / "ends.py").write_text(ENDS)
+    said = python(*TORCHRUN, 2, "ends.py", ends, folder=tmp_path, code=1, seconds=60).out
+    assert {line.partition("[")[0] for line in said.splitlines()} == says
 
 
 def test_parts_that_processes_cannot_share_are_refused_before_anything_is_read(settings, tmp_path, monkeypatch):
