@@ -143,20 +143,20 @@ def verify_expert_lora(model: nn.Module, *, experts: bool = True) -> Report:
     )
 
 
-def prove_gradients(model: PeftModel, vocabulary: int, device: torch.device | str) -> int:
+def prove_gradients(model: PeftModel, vocabulary: int) -> int:
     """Show that a loss reaches the adapters of a model that makes logits, with ids below `vocabulary`.
 
     It has to reach each of them; of experts that are modules of their own, which no token may go to, one of a layer's.
-
-    One step forward and back on two short rows, whose gradients are forgotten; weights, modes and the state of random
-    numbers are as before. Of a layer no more is kept for the way back than what goes in. Under autocast it runs as it
-    will. Returns how many weights were reached. An adapter begins
-    with B = 0, so that its A has a gradient of 0 and its B has not. Raises NotReached, which names the weights, where
-    a gradient is missing, 0 everywhere or not finite.
+    One step forward and back on two short rows, where the weights are now: those that will be shared out are on no
+    other device yet. Of a layer no more is kept for the way back than what goes in, and gradients are forgotten;
+    weights, modes and the state of random numbers are as before. Under autocast it runs as it will. Returns how many
+    weights have an adapter. One begins with B = 0, so that its A has a gradient of 0 and its B has not. Raises
+    NotReached, which names the weights, where a gradient is missing, 0 everywhere or not finite.
     """
     layers = _adapters(model)
     experts = {t.name: f"{t.group} {general(t.name)}" for t in detect(model).of("expert") if not t.stacked}
-    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    device = next(model.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
     ids = (splitmix64(np.arange(2 * _TOKENS, dtype=np.uint64)) % np.uint64(vocabulary)).astype(np.int64)
     rows = torch.from_numpy(ids.reshape(2, _TOKENS)).to(device)
     with torch.random.fork_rng(devices=cuda), torch.enable_grad(), _computed_twice(model):

@@ -62,10 +62,8 @@ def trainer(job: Job) -> transformers.Trainer:
         job=job,
         make=partial(batch, job.shards, job.pad),
     )
-    # Where weights are shared out, they are not on the device yet.
-    device = next(model.parameters()).device
     with made.accelerator.autocast():
-        probed = guards.probe(model, vocabulary_of(model), device)
+        probed = guards.probe(model, vocabulary_of(model))
     made.apart = {**msgspec.to_builtins(guarded), **msgspec.to_builtins(probed)}
     return made
 

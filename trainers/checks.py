@@ -167,7 +167,7 @@ def _learns(scene: Scene) -> Faults:
 def _kept_apart(scene: Scene) -> Faults:
     scene.only_packed()
     with scene.trainer.accelerator.autocast():
-        guards.probe(scene.model, vocabulary_of(scene.model), scene.device)
+        guards.probe(scene.model, vocabulary_of(scene.model))
     yield from ()
 
 
@@ -223,7 +223,7 @@ def _adapted(scene: Scene) -> Faults:
         raise NotHere("whole weights are trained")
     adapters.verify_expert_lora(scene.model, experts=lora.experts)
     with scene.trainer.accelerator.autocast():
-        adapters.prove_gradients(scene.model, vocabulary_of(scene.model), scene.device)
+        adapters.prove_gradients(scene.model, vocabulary_of(scene.model))
     yield from ()
 
 

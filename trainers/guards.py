@@ -85,16 +85,17 @@ def guard(model: nn.Module) -> Guarded:
     return guarded
 
 
-def probe(model: nn.Module, vocabulary: int, device: torch.device | str) -> Probed:
+def probe(model: nn.Module, vocabulary: int) -> Probed:
     """Prove on a model that documents of packed rows do not see each other, with ids below `vocabulary`.
 
-    The model runs a few times on two rows of 32 tokens, without dropout; its weights, gradients and modes, and the
-    state of random numbers, are as before. Under autocast it is probed as it will run. Raises Leaked, and LakeError
-    where it computes no numbers.
+    The model runs a few times on two rows of 32 tokens, without dropout, where its weights are now: those that will be
+    shared out are on no other device yet. Its weights, gradients and modes, and the state of random numbers, are as
+    before. Under autocast it is probed as it will run. Raises Leaked, and LakeError where it computes no numbers.
     """
     bare = _bare(model)
     modes = {module: module.training for module in model.modules()}
-    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    device = bare.device
+    cuda = [device] if device.type == "cuda" else []
     model.eval()
     try:
         with torch.random.fork_rng(devices=cuda):
@@ -188,9 +189,9 @@ def _attention(decoder: PreTrainedModel) -> str:
     return str(decoder.config._attn_implementation)  # noqa: SLF001 (it has no public name)
 
 
-def _dtype(bare: PreTrainedModel, device: torch.device | str) -> torch.dtype:
+def _dtype(bare: PreTrainedModel, device: torch.device) -> torch.dtype:
     """What the model computes in."""
-    kind = torch.device(device).type
+    kind = device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else bare.dtype
 
 
@@ -211,7 +212,7 @@ def _refuse(name: str, attention: str, decoder: PreTrainedModel) -> None:
         raise UsageError(f"{name} has {recurrent[0]} layers, which carry one packed document into the next", _INSTEAD)
 
 
-def _rows(vocabulary: int, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+def _rows(vocabulary: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Ids of two packed rows, the same with another first document in each, and their position ids."""
     positions = np.stack([np.concatenate([np.arange(size) for size in row]) for row in _DOCUMENTS])
     ids = (splitmix64(np.arange(positions.size, dtype=np.uint64)) % np.uint64(vocabulary)).astype(np.int64)
@@ -224,7 +225,7 @@ def _rows(vocabulary: int, device: torch.device | str) -> tuple[Tensor, Tensor, 
 
 
 @torch.no_grad()
-def _compared(model: PreTrainedModel, vocabulary: int, device: torch.device | str) -> tuple[float, float, float]:
+def _compared(model: PreTrainedModel, vocabulary: int, device: torch.device) -> tuple[float, float, float]:
     """How far logits move when the document before is another; are from those alone; these move when more follows."""
     ids, others, positions = _rows(vocabulary, device)
     packed = _logits(model, ids, positions)
@@ -240,7 +241,7 @@ def _compared(model: PreTrainedModel, vocabulary: int, device: torch.device | st
     return seen, alone, rounding
 
 
-def _influence(model: PreTrainedModel, vocabulary: int, device: torch.device | str) -> float:
+def _influence(model: PreTrainedModel, vocabulary: int, device: torch.device) -> float:
     """The greatest derivative of later documents' logits by the embeddings of the first, by that of their own."""
     ids, _, positions = _rows(vocabulary, device)
     embedded: list[Tensor] = []
@@ -268,7 +269,7 @@ def _influence(model: PreTrainedModel, vocabulary: int, device: torch.device | s
     return float(found[~later].abs().max() / found[later].abs().max())
 
 
-def _signs(shape: torch.Size, device: torch.device | str) -> Tensor:
+def _signs(shape: torch.Size, device: torch.device) -> Tensor:
     bits = splitmix64(np.arange(int(np.prod(shape)), dtype=np.uint64)) & np.uint64(1)
     return torch.from_numpy(bits.astype(np.float32) * 2 - 1).reshape(shape).to(device)
 

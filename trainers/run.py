@@ -129,9 +129,8 @@ def trainer_of(job: Job) -> transformers.Trainer:
     """The trainer of the run's method, with its model, ready to train. Raises LakeError."""
     made: transformers.Trainer = importlib.import_module(f"trainers.{_ROOMS[job.spec.method]}").trainer(job)
     if isinstance(model := made.model, PeftModel):
-        # Where weights are shared out, they are not on the device yet.
         with made.accelerator.autocast():
-            prove_gradients(model, vocabulary_of(model), next(model.parameters()).device)
+            prove_gradients(model, vocabulary_of(model))
     return made
 
 

@@ -57,7 +57,7 @@ class Scene:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are: before a run begins, those that will be shared out are on no other device yet."""
+        """Where its weights are before a run begins."""
         return torch.device(next(self.model.parameters()).device)
 
     @property

@@ -52,7 +52,7 @@ def test_every_expert_of_every_layer_is_found_and_trained(kind):
     assert report.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert {name for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name} == set()
     assert detect(model) == found
-    assert prove_gradients(model, VOCABULARY, "cpu") == report.weights == len(found.all)
+    assert prove_gradients(model, VOCABULARY) == report.weights == len(found.all)
 
 
 MISSED = {
@@ -227,7 +227,7 @@ def test_experts_that_are_linear_modules_are_found():
     assert (report.expert_weights, report.expert_trainable) == (32, 32 * 4 * (32 + 24))
     for layer in model.get_base_model().model.layers:
         nn.init.zeros_(layer.mlp.gate.weight)  # whatever comes goes to the same two experts
-    assert prove_gradients(model, VOCABULARY, "cpu") == 8 + 32
+    assert prove_gradients(model, VOCABULARY) == 8 + 32
     with pytest.raises(ExpertsMissed, match=r"experts\.\*\.up_proj \(16\)"):
         adapt(unstacked(), Lora(targets=(*ATTENTION, "down_proj")))
     with pytest.raises(ExpertsMissed, match="16 of 32 weights"):
@@ -271,7 +271,7 @@ def test_a_loss_that_goes_past_an_adapter_is_noticed():
     wrapped = model.get_base_model().model.layers[1].mlp.experts
     wrapped.forward = wrapped.get_base_layer().forward
     with pytest.raises(NotReached, match=r"layers\.\*\.mlp\.experts\.gate_up_proj.*: no gradient"):
-        prove_gradients(model, VOCABULARY, "cpu")
+        prove_gradients(model, VOCABULARY)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -291,6 +291,6 @@ def test_the_proof_holds_no_second_copy_of_the_experts():
         layers = model.get_base_model().model.layers
         before = [(vars(module).get("forward"), module.training) for module in model.modules()]
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            prove_gradients(model, VOCABULARY, "cpu")
+            prove_gradients(model, VOCABULARY)
         assert 0 < sum(kept.values()) < sum(weight.nbytes for weight in layers[0].mlp.parameters())
         assert [(vars(module).get("forward"), module.training) for module in model.modules()] == before

@@ -34,10 +34,10 @@ def test_a_guarded_model_keeps_documents_apart(kind, attention):
     """As it comes a model lets a document see the one before, and the probe says so; guarded, the probe passes."""
     model = made(kind, attention)
     with pytest.raises(Leaked, match=f"with {attention} attention: a document of a packed row sees the ones before it"):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
     said = guard(model)
     assert (said.model, said.attention) == (type(model).__name__, attention)
-    found = probe(model, VOCABULARY, "cpu")
+    found = probe(model, VOCABULARY)
     assert found.influence == 0
     assert max(found.seen, found.alone) < 1e-5
 
@@ -48,9 +48,9 @@ def test_half_precision_is_told_from_a_leak(kind, dtype):
     """What rounding does to half precision is no leak, and a leak is found in half precision."""
     model = made(kind, dtype=dtype)
     with pytest.raises(Leaked):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
     guard(model)
-    assert probe(model, VOCABULARY, "cpu").influence == 0
+    assert probe(model, VOCABULARY).influence == 0
 
 
 @pytest.fixture(scope="module", params=DENSE_AND_NOT)
@@ -119,10 +119,10 @@ def test_adapters_go_through_the_guard():
     )
     wrapped = peft.get_peft_model(model, asked)
     with pytest.raises(Leaked):
-        probe(wrapped, VOCABULARY, "cpu")
+        probe(wrapped, VOCABULARY)
     said = guard(wrapped)
     assert said == Guarded("GptOssForCausalLM", "eager", "mask")
-    assert probe(wrapped, VOCABULARY, "cpu").influence == 0
+    assert probe(wrapped, VOCABULARY).influence == 0
     ids, positions = packed([6, 9])
     with torch.no_grad():
         second = wrapped(input_ids=ids, position_ids=positions).logits[:, 6:]
@@ -133,7 +133,7 @@ def test_a_copy_is_guarded_too():
     """A copy of a guarded model, which a reference is, is as it was."""
     model = made("gpt_oss")
     guard(model)
-    assert probe(copy.deepcopy(model), VOCABULARY, "cpu").influence == 0
+    assert probe(copy.deepcopy(model), VOCABULARY).influence == 0
 
 
 def test_a_probe_changes_nothing(guarded):
@@ -144,13 +144,13 @@ def test_a_probe_changes_nothing(guarded):
     modes = [module.training for module in guarded.modules()]
     state = torch.get_rng_state()
     draws = guarded.get_decoder().register_forward_pre_hook(lambda *_: torch.rand(1) < 0 or None)
-    probe(guarded, VOCABULARY, "cpu")
+    probe(guarded, VOCABULARY)
     draws.remove()
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in guarded.modules()] == modes
     assert all(torch.equal(value, weights[name]) for name, value in guarded.state_dict().items())
     assert all(parameter.grad is None for parameter in guarded.parameters())
-    assert probe(guarded, VOCABULARY, "cpu") == probe(guarded, VOCABULARY, "cpu")
+    assert probe(guarded, VOCABULARY) == probe(guarded, VOCABULARY)
     guarded.train()
 
 
@@ -223,7 +223,7 @@ def test_layers_that_carry_a_state_are_refused(kind, more):
         guard(model)
     assert "one example a row" in str(caught.value.hint)
     with pytest.raises(Leaked):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
 
 
 def test_attention_without_masks_is_refused(monkeypatch):
@@ -254,9 +254,9 @@ def test_flash_attention_is_told_where_documents_begin(monkeypatch, kind):
     model = made(kind)
     model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(Leaked, match="flash_attention_2 attention"):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
     assert guard(model).boundaries == "lengths"
-    assert probe(model, VOCABULARY, "cpu").influence == 0
+    assert probe(model, VOCABULARY).influence == 0
 
 
 @given(st.lists(st.lists(st.integers(1, 5), min_size=4, max_size=4), min_size=1, max_size=4))
@@ -277,9 +277,9 @@ def test_a_leak_below_what_rounding_does_is_found():
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight *= 1e-4
     with pytest.raises(Leaked, match="sees the ones before it"):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
     guard(model)
-    assert probe(model, VOCABULARY, "cpu").influence == 0
+    assert probe(model, VOCABULARY).influence == 0
 
 
 def test_a_leak_without_a_derivative_is_found():
@@ -288,7 +288,7 @@ def test_a_leak_without_a_derivative_is_found():
     guard(model)
     model.lm_head.register_forward_pre_hook(lambda _, args: (args[0] + args[0].detach().mean(1, keepdim=True),))
     with pytest.raises(Leaked, match=r"sees the ones before it \(seen 0.\d+, influence 0,"):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
 
 
 def test_a_document_that_is_not_itself_is_found():
@@ -296,7 +296,7 @@ def test_a_document_that_is_not_itself_is_found():
     model = made("opt", sliding_window=4)
     guard(model)
     with pytest.raises(Leaked, match="is not what it is in a row of its own"):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
 
 
 def test_a_model_without_numbers_is_no_proof():
@@ -306,7 +306,7 @@ def test_a_model_without_numbers_is_no_proof():
     with torch.no_grad():
         model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(LakeError, match="not all of its logits are finite"):
-        probe(model, VOCABULARY, "cpu")
+        probe(model, VOCABULARY)
 
 
 def test_what_is_no_model_is_refused():

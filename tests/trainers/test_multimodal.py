@@ -62,14 +62,14 @@ def test_what_reads_text_is_adapted_and_nothing_else(folder: Path) -> None:
         assert len(trained) == 2 * count
         assert all(".language_model." in name for name in trained)
         assert detect(adapted) == detect(sees)
-        assert prove_gradients(adapted, KNOWN, "cpu") == count
+        assert prove_gradients(adapted, KNOWN) == count
 
 
 def test_adapters_where_no_text_comes_are_named(folder: Path) -> None:
     """An adapter that somebody put on the tower of images is reached by no loss of text: that is said, and why."""
     adapted = get_peft_model(model(folder), LoraConfig(r=2, target_modules=["q_proj"]))
     with pytest.raises(NotReached, match=r"vision_tower.*q_proj \(2\): no gradient") as caught:
-        prove_gradients(adapted, KNOWN, "cpu")
+        prove_gradients(adapted, KNOWN)
     assert "text never comes there" in str(caught.value.hint)
 
 

@@ -115,7 +115,7 @@ def test_adapters_are_on_what_is_called(kind: str) -> None:
     adapted = adapt(model, Lora(r=2))
     report = verify_expert_lora(adapted)
     assert (report.weights, report.expert_layers) == (len(found.all), layers)
-    assert prove_gradients(adapted, SMALL["vocab_size"], "cpu") == len(found.all)
+    assert prove_gradients(adapted, SMALL["vocab_size"]) == len(found.all)
 
 
 def test_a_layer_that_carries_a_state_but_calls_all_it_has_is_adapted_whole() -> None:
