@@ -7,7 +7,8 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,8 @@ class Record:
         for path in folder.rglob("*"):
             settle(path)  # or a machine that goes down could leave the mark, and not what it marks
         write_whole(folder / TRAINED, msgspec.json.encode(said) + b"\n")
-        self._change(steps=max(step, self.run.steps), checkpoints=self._saved())
+        self._come_to_know()
+        self._change(steps=max(step, self.run.steps))
         self._read.append(self._reader.submit(_checkpoint, self.out, step, folder))
 
     def keep(self, count: int) -> None:
@@ -209,6 +211,7 @@ class Record:
         """
         if model is not None:
             self.checkpoint(step, model)
+        self._come_to_know()
         self._end(
             step,
             state="finished" if step >= self.run.plan.steps else "stopped",
@@ -222,6 +225,9 @@ class Record:
         """
         state: State = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        while self._read:
+            with suppress(OSError):  # what ended the run is to be written down all the same
+                self._come_to_know()
         self._end(self.run.steps if step is None else step, state=state, error=said)
 
     def _end(self, step: int, **changes: Any) -> None:
@@ -231,13 +237,19 @@ class Record:
             ended_at=now(),
             seconds=round(time.monotonic() - self._since, 3),
         )
-        self._change(steps=step, sessions=(*self.run.sessions[:-1], last), checkpoints=self._saved(), **changes)
+        self._change(steps=step, sessions=(*self.run.sessions[:-1], last), **changes)
 
-    def _saved(self) -> tuple[Checkpoint, ...]:
-        """The checkpoints, those too that were being read; of two in one folder the newer one."""
-        found = {one.folder: one for one in (*self.run.checkpoints, *(each.result() for each in self._read))}
-        self._read.clear()
-        return tuple(found.values())
+    def _come_to_know(self) -> None:
+        """Take in the checkpoints that were being read; of two in one folder the newer one.
+
+        Raises OSError for the first that cannot be read, which is not asked for again.
+        """
+        found = {one.folder: one for one in self.run.checkpoints}
+        while self._read:
+            wait(self._read[:1])  # whoever interrupts this finds it where it was
+            read_back = self._read.pop(0).result()
+            found[read_back.folder] = read_back
+            self.run = msgspec.structs.replace(self.run, checkpoints=tuple(found.values()))
 
     def _change(self, **changes: Any) -> None:
         self.run = msgspec.structs.replace(self.run, **changes)

@@ -193,6 +193,53 @@ def test_a_checkpoint_that_was_taken_away_is_still_told(tmp_path, shards):
     assert recorder._checkpoint(tmp_path, 3, tmp_path / "gone").files == {}
 
 
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Lets the second checkpoint lie where a disk fails."""
+    read_back = recorder.files_of
+
+    def bad(folder):
+        if folder.name == "checkpoint-2":
+            raise OSError(5, "Input/output error", str(folder))
+        return read_back(folder)
+
+    monkeypatch.setattr(recorder, "files_of", bad)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.usefixtures("unreadable")
+def test_a_checkpoint_that_cannot_be_read_back_ends_the_run_in_its_record(last, tmp_path, shards):
+    """Whether it is the last one or not, the error is written down, and what could be read before."""
+    run = begun(tmp_path / "run", shards)
+    saved = [tmp_path / "run" / f"checkpoint-{step}" for step in (1, 2, 3)]
+    for folder in saved:
+        folder.mkdir()
+    run.checkpoint(1, saved[0])
+    run.checkpoint(2, saved[1])
+    with pytest.raises(OSError, match="checkpoint-2") as caught:
+        run.finish(2) if last else run.checkpoint(3, saved[2])
+    run.fail(caught.value, step=2)
+    said = record.read(tmp_path / "run")
+    assert (said.state, said.error) == ("failed", f"OSError: {caught.value}")
+    assert [one.step for one in said.checkpoints] == [1]
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_what_ended_a_run_is_told_though_a_checkpoint_cannot_be_read(tmp_path, shards):
+    """Of several that are still being read, those that can be read are in the record, and the error is."""
+    run = begun(tmp_path / "run", shards)
+    for step in (1, 2, 3):
+        saved = tmp_path / "run" / f"checkpoint-{step}"
+        saved.mkdir()
+        mark = record.Trained(run.run.run, step, run.run.plan.digest)
+        (saved / record.TRAINED).write_bytes(msgspec.json.encode(mark))
+    again = Record.resume(tmp_path / "run", SPEC, shards={"train": shards}, plan=planned(shards), step=3)
+    again.fail(LakeError("the loss is nan"), step=3)
+    said = record.read(tmp_path / "run")
+    assert (said.state, said.error) == ("failed", "LakeError: the loss is nan")
+    assert [one.step for one in said.checkpoints] == [1, 3]
+
+
 def test_another_plan_is_no_resumption(tmp_path, shards):
     """With another seed or another number of rows, or as another method, a run cannot go on."""
     begun(tmp_path / "run", shards)
