@@ -87,6 +87,18 @@ def test_every_test_says_what_behaviour_it_is_about():
     assert missing == []
 
 
+def test_tests_do_not_lean_on_each_other():
+    """What two test files need is in a module that is no test: each of them runs, moves and goes by itself."""
+    taken = re.compile(r"^\s*(from|import) [\w.]*\btest_", re.MULTILINE)
+    found = [
+        f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start(1)) + 1}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for text in [path.read_text()]
+        for match in taken.finditer(text)
+    ]
+    assert found == []
+
+
 def test_doors_are_sorted_and_real():
     """Each name in an `__all__` exists in its module, and the names are in order."""
     doors = {path: names for path in MODULES if (names := exported(path)) is not None}

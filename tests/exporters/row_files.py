@@ -27,6 +27,12 @@ def got(path: Path) -> list[object]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def by_run(folder: Path) -> dict[str, dict[str, object]]:
+    """The rows of an export of one file, by the run that each comes from."""
+    [file] = folder.glob("data/*.jsonl")
+    return {row["source_run_id"]: row for row in got(file)}
+
+
 def written(folder, *rows, name="train.jsonl"):
     """A folder with one file of rows; a row of bytes is written as it is."""
     folder.mkdir(exist_ok=True)

@@ -14,19 +14,13 @@ from exporters.relations import without_others
 from exporters.shapes import ROLES
 from lake.errors import UsageError
 from lake.kinds import CATEGORIES
+from tests.exporters.columns import SOURCE, TURNS, source
 from views import lineage
 from views.connect import sources
 from views.policy import Policy
 
-SHA = "0" * 64
-SOURCE = pa.struct([("file", pa.string()), ("line", pa.int64()), ("sha256", pa.string())])
-TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 TYPES = {"provenance": SOURCE, "messages": TURNS}
 CHAT = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer"}]
-
-
-def source(**more: object) -> dict[str, object]:
-    return {"file": "f", "line": 1, "sha256": SHA, **more}
 
 
 def sft_row(**more: object) -> dict[str, object]:

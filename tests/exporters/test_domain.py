@@ -11,9 +11,9 @@ from exporters.export import export, verify
 from exporters.faults import FirewallBreach, check
 from exporters.plan import Options
 from lake import Lake
+from tests.exporters.columns import SOURCE, source
 from tests.exporters.conftest import run, verdict
-from tests.exporters.test_datasets import SOURCE, source
-from tests.exporters.test_kto import rows
+from tests.exporters.row_files import by_run
 from views.policy import Policy
 
 
@@ -42,7 +42,7 @@ def placed(tmp_path_factory):
 def test_a_run_is_of_the_domain_that_it_says_or_its_stream_or_its_task(placed, tmp_path):
     """What it says itself counts before its stream, and that before its task; without any it is not considered."""
     made = export(placed, "domain", tmp_path / "domain")
-    assert {run_id: row["domain"] for run_id, row in rows(tmp_path / "domain").items()} == {
+    assert {run_id: row["domain"] for run_id, row in by_run(tmp_path / "domain").items()} == {
         "said": "law",
         "streamed": "code",
         "tasked": "maths",
@@ -50,7 +50,7 @@ def test_a_run_is_of_the_domain_that_it_says_or_its_stream_or_its_task(placed, t
         "page": "law",
     }
     assert made.counts.reasons == {"unsafe_domain_category": 1}
-    found = rows(tmp_path / "domain")["said"]["messages"]
+    found = by_run(tmp_path / "domain")["said"]["messages"]
     assert found == [{"role": "user", "content": "Do t1."}, {"role": "assistant", "content": "by itself"}]
 
 
@@ -58,7 +58,7 @@ def test_one_domain_can_be_asked_for(placed, tmp_path):
     """The others are in quarantine, with a reason of their own; the export is rebuilt as it was."""
     made = export(placed, "domain", tmp_path / "law", Options(policy=Policy(domain="law"), shape="text"))
     assert made.counts.reasons == {"other_domain": 3, "unsafe_domain_category": 1}
-    assert {run_id: row["text"] for run_id, row in rows(tmp_path / "law").items()} == {
+    assert {run_id: row["text"] for run_id, row in by_run(tmp_path / "law").items()} == {
         "said": "Do t1.\n\nby itself",
         "page": "A text by itself.",
     }
@@ -74,7 +74,7 @@ def test_turns_with_more_than_texts_are_kept_as_they_are(own, tmp_path):
     own.append("evidence", [run("calls", "t7", None, **given)], producer="more", sequence=1)
     own.append("scores", [verdict("calls", "t7", "accepted")], producer="more", sequence=1)
     export(own, "domain", tmp_path / "domain")
-    found = rows(tmp_path / "domain")
+    found = by_run(tmp_path / "domain")
     assert found["calls"]["messages"] == messages
     assert found["calls"]["tools"] == [{"name": "f"}]
 

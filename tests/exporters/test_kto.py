@@ -11,8 +11,9 @@ from exporters.export import export, verify
 from exporters.faults import FirewallBreach, check
 from exporters.plan import Options
 from lake.kinds import CATEGORIES
+from tests.exporters.columns import SOURCE, TURNS, source
 from tests.exporters.conftest import run, verdict
-from tests.exporters.test_datasets import SOURCE, TURNS, source
+from tests.exporters.row_files import by_run
 from views.connect import dumps, sources
 from views.policy import Policy
 
@@ -26,17 +27,12 @@ CHAT = [
 CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}
 
 
-def rows(folder):
-    [file] = folder.glob("data/*.jsonl")
-    return {row["source_run_id"]: row for row in map(json.loads, file.read_text("utf-8").splitlines())}
-
-
 @pytest.fixture(scope="module")
 def exported(filled, tmp_path_factory):
     """The lake of every fate as kto, plain."""
     folder = tmp_path_factory.mktemp("kto") / "plain"
     receipt = export(filled, "kto", folder, Options(shape="plain"))
-    return receipt, rows(folder), folder
+    return receipt, by_run(folder), folder
 
 
 def test_accepted_is_wanted_and_rejected_is_not(exported):
@@ -70,7 +66,7 @@ def test_what_is_neither_is_in_quarantine_with_its_reason(exported):
 def test_a_policy_labels_what_is_partially_accepted(filled, tmp_path, label):
     """Half right is wanted or not, as the policy says; the export can be made again from what it says of itself."""
     made = export(filled, "kto", tmp_path / "kto", Options(policy=Policy(partial_label=label)))
-    assert rows(tmp_path / "kto")["half-1"]["label"] is label
+    assert by_run(tmp_path / "kto")["half-1"]["label"] is label
     assert "partially_accepted" not in made.counts.reasons
     assert "--policy FOLDER/receipt.json" in (tmp_path / "kto" / "README.md").read_text()
 
@@ -94,7 +90,7 @@ def test_a_conversation_is_cut_before_its_last_answer(own, tmp_path):
     scores = [verdict("chat", "t4", "rejected"), verdict("alone-again", "t5", "accepted")]
     own.append("scores", scores, producer="chats", sequence=1)
     export(own, "kto", tmp_path / "kto")
-    found = rows(tmp_path / "kto")
+    found = by_run(tmp_path / "kto")
     assert (found["chat"]["prompt"], found["chat"]["completion"]) == (CHAT[:-1], CHAT[-1:])
     assert found["alone-again"]["completion"] == CHAT[-1:]
     assert [turn["role"] for turn in found["alone-again"]["prompt"]] == ["user"]
@@ -113,7 +109,7 @@ def test_tool_calls_are_kept_as_they_were_sent(own, tmp_path):
     )
     own.append("scores", [verdict("calls", "t4", "rejected")], producer="chats", sequence=1)
     export(own, "kto", tmp_path / "kto")
-    found = rows(tmp_path / "kto")
+    found = by_run(tmp_path / "kto")
     assert (found["calls"]["prompt"], found["calls"]["completion"]) == (messages[:-1], messages[-1:])
     assert (found["calls"]["tools"], found["calls"]["label"]) == ([{"name": "f"}], False)
     assert found["good-1"]["completion"] == [{"role": "assistant", "content": "the first answer"}]
@@ -128,7 +124,7 @@ def test_the_same_answer_is_not_both_wanted_and_not(own, tmp_path):
     own.append("scores", scores, producer="more", sequence=1)
     made = export(own, "kto", tmp_path / "kto")
     assert made.counts.reasons["contradicted_label"] == 2
-    assert {"for", "against", "other"} & rows(tmp_path / "kto").keys() == {"other"}
+    assert {"for", "against", "other"} & by_run(tmp_path / "kto").keys() == {"other"}
 
 
 def row(**more):

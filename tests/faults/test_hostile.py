@@ -126,7 +126,7 @@ def test_rows_that_pack_well_go_in(rows, tmp_path, report):
 PROBES = """
 import sys
 from lake import Lake, LakeError
-from tests.views.test_query import ESCAPES, HOSTILE
+from tests.views.hostile import ESCAPES, HOSTILE
 from views import connect, query
 folder, lake = sys.argv[1:]
 con = connect(Lake.open(lake).snapshot())

@@ -14,7 +14,7 @@ from exporters.plan import Options
 from ingest.prompts.config import Domain, HeldBack
 from ingest.prompts.pool import Options as Building
 from ingest.prompts.pool import build
-from tests.prompts.test_pool import fill, plan, row, text
+from tests.prompts.filling import fill, plan, row, text
 from views.policy import Policy
 
 TURNS = [{"role": "user", "content": text(100)}, {"role": "user", "content": text(101)}]

@@ -12,7 +12,7 @@ from cli.sample import sums
 from lake import Lake
 from tests.replay.conftest import section
 from tests.trainers import toys
-from tests.trainers.test_from_lake import filled
+from tests.trainers.answered import filled
 from trainers import audit, spec, toy
 
 # transformers 5.23 renames it, and TRL and PEFT call it by the old name.

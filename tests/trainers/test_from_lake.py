@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from cli.app import main
 from cli.sample import sums
-from ingest.readers.gsm8k import task_id
 from ingest.run import Options, ingest
 from lake import Lake
 from lake.compact import compact
 from tests.trainers import toys
+from tests.trainers.answered import filled
 from trainers import curves, receipts, run, spec, toy
 from trainers.record import read
 
@@ -29,32 +29,6 @@ Settings = Callable[..., spec.RunSpec]
 SMALL = {"vocab_size": 512, "eos_token_id": 2, "pad_token_id": 3}  # as the tokenizer of `toy` has them
 MIXTURE = {**SMALL, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2}
 LEARNED = ("sft", "lora", "dpo", "ipo", "kto", "reward")
-
-
-def source(line: int) -> dict[str, Any]:
-    """Where a row comes from."""
-    return {"file": "answers.jsonl", "line": line + 1, "sha256": "0" * 64}
-
-
-def filled(lake: Lake, problems: list[dict[str, str]]) -> None:
-    """Append answers to problems, right and wrong, with the verdicts that they deserve, and one document each."""
-    right = {problem["question"]: problem["answer"] for problem in problems}
-    told = [(answer, answer["answer"] == right[answer["question"]]) for answer in sums.attempts(problems)]
-    evidence: list[dict[str, Any]] = []
-    scores = []
-    for line, (answer, good) in enumerate(told):
-        task = task_id(answer["question"])
-        name = {"run_id": f"{answer['model']}:{task}", "task_id": task}
-        said = {"kind": "completion", "role": "executor", "model": answer["model"], "source": source(line)}
-        evidence.append({**name, **said, "prompt": answer["question"], "text": answer["answer"]})
-        category = "accepted" if good else "rejected"
-        scores.append({**name, "scorer": "tests", "scorer_version": "1", "category": category, "score": float(good)})
-    for line, problem in enumerate(problems, len(told)):
-        name = {"run_id": f"document-{line}", "task_id": f"document-{line}"}
-        said = {"kind": "document", "role": "other", "source": source(line)}
-        evidence.append({**name, **said, "text": f"{problem['question']}\n{problem['answer']}"})
-    lake.append("evidence", evidence, producer="test", sequence=1)
-    lake.append("scores", scores, producer="test", sequence=1)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainers.test_shards import write
+from tests.trainers.marked_rows import write
 from trainers.batches import packed, trained_tokens, unlearned
 from trainers.plan import Stage, plan
 from trainers.shards import Shards
