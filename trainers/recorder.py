@@ -221,14 +221,15 @@ class Record:
     def fail(self, error: BaseException, step: int | None = None) -> None:
         """Complete the record of a run that an error ended, after `step` steps if that is known.
 
-        Whoever interrupts a run stops it, which is no failure.
+        Whoever interrupts a run stops it, which is no failure. A run that goes on has the steps that it has had, also
+        where it ends before it has loaded them.
         """
         state: State = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         said = f"{type(error).__name__}: {error}".removesuffix(": ")
         while self._read:
             with suppress(OSError):  # what ended the run is to be written down all the same
                 self._come_to_know()
-        self._end(self.run.steps if step is None else step, state=state, error=said)
+        self._end(max(step or 0, self.run.steps), state=state, error=said)
 
     def _end(self, step: int, **changes: Any) -> None:
         last = msgspec.structs.replace(

@@ -106,12 +106,13 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
     with _memory_told():
         trainer = trainer_of(job)
     [run] = broadcast_object_list([record.new_id(job.spec.method)])
-    with first():
-        kept = _record(job, trainer, run, before)
-    reporter = metrics.attach(trainer, job, kept)
-    for callback in callbacks:
-        trainer.add_callback(callback)
+    kept: Record | None = None
     try:
+        with first():
+            kept = _record(job, trainer, run, before)
+        reporter = metrics.attach(trainer, job, kept)
+        for callback in callbacks:
+            trainer.add_callback(callback)
         with _memory_told():
             trainer.train(resume_from_checkpoint=None if before is None else str(before))
         if trainer.is_fsdp_enabled:
@@ -120,7 +121,8 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
         trainer.save_model(str(job.out / RESULT))
         kept.finish(trainer.state.global_step, model=job.out / RESULT, metrics=reporter.final)
     except BaseException as error:
-        kept.fail(error, trainer.state.global_step)
+        if kept is not None:
+            kept.fail(error, trainer.state.global_step)
         raise
     return kept.run
 

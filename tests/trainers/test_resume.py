@@ -65,6 +65,25 @@ def test_half_of_a_checkpoint_is_none(keeps_one, monkeypatch):
     assert whole(keeps_one.out) == list(record.checkpoints(keeps_one.out)) == [6, 7]
 
 
+def test_an_error_before_the_first_step_is_in_the_record(keeps_one):
+    """Whatever comes between the record and the steps, a run that it ends says so, and no run loses steps by it."""
+
+    def none_such():
+        raise UsageError("there is no such tracker")
+        yield
+
+    def failed(steps: int, **how: bool) -> None:
+        with pytest.raises(UsageError, match="no such tracker"):
+            run.train(run.prepare(keeps_one, **how), **how, callbacks=none_such())
+        said = record.read(keeps_one.out)
+        assert (said.state, said.steps, said.sessions[-1].last_step) == ("failed", steps, steps)
+
+    failed(0)
+    shutil.rmtree(keeps_one.out)
+    run.train(run.prepare(keeps_one))
+    failed(7, resume=True)
+
+
 @pytest.fixture
 def based(settings, ground, tmp_path):
     """Settings of a run of adapters upon weights in a folder of their own."""
