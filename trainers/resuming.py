@@ -9,7 +9,7 @@ from typing import Any
 
 from lake.errors import Damaged, UsageError
 from trainers.plan import Plan
-from trainers.record import NAME, Files, Run, digest_of, files_of
+from trainers.record import NAME, Files, Run, checkpoints, digest_of, files_of, read, trained
 from trainers.shards import Shards
 
 # What may be said otherwise when a run goes on: where things are, who is told, and how much stays.
@@ -18,6 +18,21 @@ _FREE = frozenset(
 )
 # What these name is known by its sha256: in the record, or among what the shards' key is of. It may lie elsewhere.
 _MOVED = frozenset({"model.path", "model.config", "model.tokenizer", "data.template", "data.policy"})
+
+
+def newest(out: Path) -> Path | None:
+    """The newest checkpoint in a run's folder that says of itself what it was trained on, which is written last.
+
+    Raises UsageError where a checkpoint of another run lies there.
+    """
+    marks = {folder: mark for folder in checkpoints(out).values() if (mark := trained(folder)) is not None}
+    if not marks:
+        return None
+    run = read(out).run
+    for folder, mark in marks.items():
+        if mark.run != run:
+            raise UsageError(f"{folder}: this is a checkpoint of {mark.run}, in the folder of {run}", "move it away")
+    return list(marks)[-1]
 
 
 def refuse_another(

@@ -26,7 +26,7 @@ from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 
 from lake.errors import LakeError, UsageError
-from trainers import metrics, record
+from trainers import metrics, record, resuming
 from trainers.adapters import prove_gradients, verify_expert_lora
 from trainers.loading import load_tokenizer, vocabulary_of
 from trainers.loop import Job, parts_of
@@ -67,7 +67,7 @@ def prepare(
     older run; without it rows are those of the installed views.
     """
     out = Path(spec.out)
-    if resume and _newest(out) is None:
+    if resume and resuming.newest(out) is None:
         raise UsageError(f"{out}: there is no whole checkpoint to go on from", "begin again, in another folder")
     if resume is False and out.exists() and any(out.iterdir()):
         raise UsageError(
@@ -102,7 +102,7 @@ def prepare(
 
 def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> Run:
     """Do what was prepared, and return the record. `callbacks` are transformers' own. Raises LakeError."""
-    before = _newest(job.out) if resume else None
+    before = resuming.newest(job.out) if resume else None
     with _memory_told():
         trainer = trainer_of(job)
     [run] = broadcast_object_list([record.new_id(job.spec.method)])
@@ -204,12 +204,6 @@ def _files(folder: str | None) -> record.Files | None:
 def _device() -> str:
     device = accelerate.PartialState().device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
-
-
-def _newest(out: Path) -> Path | None:
-    """The newest checkpoint that says of itself what it was trained on, which is written last."""
-    whole = [path for path in record.checkpoints(out).values() if record.trained(path) is not None]
-    return whole[-1] if whole else None
 
 
 def _resolved(said: Model) -> Model:

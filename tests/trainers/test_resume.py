@@ -211,6 +211,17 @@ def test_a_repetition_says_what_it_began_with_is_not_the_same(based, ground, tmp
     assert not again.repeat(Path(based.out), tmp_path / "rows").same["rows"]
 
 
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(keeps_one, settings):
+    """One that was copied among a run's own is named, with both runs; nothing is trained until it is away."""
+    other = settings("other", stages=[{"rows": 4, "length": 64, "steps": 8}], seed=2)
+    theirs, ours = (run.train(run.prepare(said)).run for said in (other, keeps_one))
+    copied = Path(shutil.copytree(Path(other.out, "checkpoint-8"), Path(keeps_one.out, "checkpoint-8")))
+    with pytest.raises(UsageError, match=f"checkpoint-8: this is a checkpoint of {theirs}, in the folder of {ours}$"):
+        run.prepare(keeps_one, resume=True)
+    shutil.rmtree(copied)
+    assert run.train(run.prepare(keeps_one, resume=True), resume=True).sessions[1].first_step == 7
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
 def test_a_damaged_checkpoint_is_told_before_it_is_loaded(name, keeps_one):
     """What is not as it was saved, by size, by a bit or by being gone, is named; nothing goes on from it."""
