@@ -120,6 +120,9 @@ def train(job: Job, *, resume: bool = False, callbacks: Iterable[Any] = ()) -> R
             trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         trainer.save_model(str(job.out / RESULT))
         kept.finish(trainer.state.global_step, model=job.out / RESULT, metrics=reporter.final)
+        if job.spec.checkpoints.keep is not None:
+            # A run that was killed between a checkpoint and this has left older ones, and has no later one to come.
+            kept.keep(job.spec.checkpoints.keep)
     except BaseException as error:
         if kept is not None:
             kept.fail(error, trainer.state.global_step)

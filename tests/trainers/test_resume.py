@@ -222,6 +222,23 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(keeps_one, settings):
     assert run.train(run.prepare(keeps_one, resume=True), resume=True).sessions[1].first_step == 7
 
 
+def test_what_a_killed_run_had_not_taken_away_goes_when_it_goes_on(keeps_one, monkeypatch):
+    """Where the last checkpoint is whole and older ones are still there, no later one comes to take them away."""
+
+    def killed(self, _):
+        if self.run.steps == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Record, "keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.train(run.prepare(keeps_one))
+    assert whole(keeps_one.out) == [2, 4, 6, 7]
+    done = run.train(run.prepare(keeps_one, resume=True), resume=True)
+    assert (done.state, whole(keeps_one.out)) == ("finished", [7])
+    assert [one.step for one in done.checkpoints if one.files] == [2, 4, 6, 7, 7]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
 def test_a_damaged_checkpoint_is_told_before_it_is_loaded(name, keeps_one):
     """What is not as it was saved, by size, by a bit or by being gone, is named; nothing goes on from it."""
