@@ -4,7 +4,6 @@ Not here: reading settings from a file, and which of them contradict each other 
 methods' own rooms); and the file that `--init` writes (`starting`).
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -218,11 +217,6 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def dataset(self) -> str:
         """The dataset that is asked for, or the method's own."""
         return self.data.dataset or DATASETS[self.method]
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of all settings, as canonical JSON."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
 def struct_in(kind: Any) -> type[msgspec.Struct] | None:

@@ -136,12 +136,3 @@ def test_paths_begin_at_the_file_that_says_them() -> None:
     assert said.data.shards == "/somewhere/made"
     assert said.out == "/somewhere/runs/a"
     assert said.model.path == "somebody/model"
-
-
-def test_the_digest_is_of_what_is_said_and_not_of_its_order() -> None:
-    """Settings in another order have the same digest, and any other value has another."""
-    said = settings()
-    backwards = dict(reversed(said.items()))
-    one, other = (reading.parse(each, "x", Path("/a")) for each in (said, backwards))
-    assert one.digest == other.digest
-    assert parse(seed=1).digest != parse().digest
