@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ SECONDS = 60
 
 # Waits for a query on stdin, so that it never ends by itself. Python tells of each module that has been loaded.
 WAITS = (sys.executable, "-X", "importtime", "-m", "cli.app", "sql", "-")
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """What is started heeds Ctrl-C, also where the tests themselves run in the background and pass on that they do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 # What has just been loaded as somebody thinks better of it, and for how many seconds. At last the command is at work.
