@@ -19,7 +19,7 @@ WAITS = (sys.executable, "-X", "importtime", "-m", "cli.app", "sql", "-")
 
 @pytest.fixture(autouse=True)
 def heeded() -> Iterator[None]:
-    """What is started heeds Ctrl-C, also where the tests themselves run in the background and pass on that they do not."""
+    """What is started heeds Ctrl-C, also where the tests themselves run in the background, which is passed on."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
