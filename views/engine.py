@@ -23,6 +23,8 @@ SETTINGS = {
     "python_enable_replacements": False,
     "TimeZone": "UTC",
     "enable_progress_bar": False,
+    # A query binds its files twice and then reads them; each time would parse what stands at the end of each.
+    "parquet_metadata_cache": True,
 }
 
 
