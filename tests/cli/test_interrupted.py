@@ -29,7 +29,6 @@ def heeded() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("moment", "later"),
     [
-        ("typing", 0),
         ("typer", 0),
         ("pyarrow.lib", 0),
         ("duckdb", 0),
