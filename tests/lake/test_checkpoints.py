@@ -6,6 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
@@ -129,3 +130,79 @@ def test_a_writer_that_slept_takes_no_hint_back(log, tmp_path):
     (hint.parent / f"{LAST:020d}.checkpoint.parquet").unlink()
     late.checkpoint(20)
     assert json.loads(hint.read_bytes())["version"] == 20
+
+
+def without_a_file(said: checkpoints.Reconciled) -> None:
+    said.adds.pop(min(said.adds))
+
+
+def with_another_size(said: checkpoints.Reconciled) -> None:
+    path = min(said.adds)
+    said.adds[path] = {**said.adds[path], "size": said.adds[path]["size"] + 1}
+
+
+def with_other_statistics(said: checkpoints.Reconciled) -> None:
+    path = min(said.adds)
+    said.adds[path] = {**said.adds[path], "stats": '{"numRecords": 1000}'}
+
+
+def with_another_position(said: checkpoints.Reconciled) -> None:
+    said.transactions["sequence:p1"] += 1
+
+
+def with_one_more_removed(said: checkpoints.Reconciled) -> None:
+    said.removes["x.parquet"] = {"path": "x.parquet"}
+
+
+def with_another_name(said: checkpoints.Reconciled) -> None:
+    said.about["metaData"] = {**said.about["metaData"], "name": "other"}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (without_a_file, "has other files than the commits have added"),
+        (with_another_size, "has other files than the commits have added"),
+        (with_other_statistics, "says other things of"),
+        (with_another_position, "has other sequences of producers"),
+        (with_one_more_removed, "removes what no commit has removed"),
+        (with_another_name, "has another metaData than the commits"),
+    ],
+)
+def test_a_sealed_checkpoint_that_says_otherwise_is_told(log, change, problem):
+    """Whoever sealed it: what a checkpoint says otherwise than the commits is named, and nothing else is."""
+    meant, said = state(log, 0, LAST), state(log, 0, LAST)
+    change(said)
+    data = checkpoints.encode(said, None, "0" * 64)
+    assert checkpoints.commit_sealed_in(data) is not None
+    assert problem in (checkpoints.problem_with_checkpoint(data, meant) or "")
+    assert checkpoints.problem_with_checkpoint(data, said) is None
+
+
+def test_what_no_commit_of_the_lake_says_is_told(log):
+    """Actions of other types, and more than the lake says of a file, are named; so is a hint that counts otherwise."""
+    said, data = state(log, 0, LAST), made(log, LAST)
+    table = checkpoints.read(data)
+    kinds = pa.struct({"path": pa.string()})
+    more = table.append_column("sidecar", pa.array([{"path": "x"}, *[None] * (len(table) - 1)], kinds))
+    assert "has a sidecar" in (checkpoints.problem_with_checkpoint(written(more), said) or "")
+    type_ = table.schema.field("add").type
+    adds = [one and {**one, "partitionValues": [("day", "1")]} for one in table.column("add").to_pylist()]
+    parted = table.set_column(table.schema.get_field_index("add"), "add", pa.array(adds, type_))
+    assert "says partitionValues of a file" in (checkpoints.problem_with_checkpoint(written(parted), said) or "")
+    for hint in (checkpoints.Hint(LAST, size=1), checkpoints.Hint(LAST, files=1)):
+        assert "other entries than" in (checkpoints.problem_with_checkpoint(data, said, hint) or "")
+
+
+def written(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file that nobody sealed."""
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(None), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"x" * 100])
+def test_no_hint_leads_to_what_cannot_be_read(data):
+    """What is no Parquet is no checkpoint to lead to."""
+    with pytest.raises(Damaged, match="version 20 cannot be read"):
+        checkpoints.hint_to(20, data)

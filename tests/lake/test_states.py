@@ -206,3 +206,20 @@ def test_what_the_lake_did_not_write_is_no_file_of_its_own(log):
     with pytest.raises(Damaged, match="needs other readers"):
         log.head()
     assert len(log.head(1).files) == 1
+
+
+def test_a_checkpoint_remembers_what_others_wrote(log):
+    """A file that the lake did not write stays foreign behind a checkpoint, and so does one without statistics."""
+    fill(log, 3)
+    write_deltalake(str(logged(log).parent), with_ids(KIND, to_table(KIND, evidence("x")), "b"), mode="append")
+    said = [json.loads(line) for line in Path(log._store.url(commit_name(KIND, 4))).read_text().splitlines()]
+    bare = {"size": 1, "modificationTime": 1, "dataChange": True, "partitionValues": {}}
+    said += [{"add": {"path": f"{'0' * 64}.parquet", **bare}}]
+    Path(log._store.url(commit_name(KIND, 4))).write_text("\n".join(map(json.dumps, said)))
+    by_log = States(log._store, KIND).newest().files
+    assert len(by_log.foreign) == 2
+    log.checkpoint(4)
+    summed = States(log._store, KIND).newest().files
+    assert summed.foreign == by_log.foreign
+    assert summed.own == by_log.own
+    assert len(summed.own) == 3
