@@ -16,6 +16,8 @@ from lake.errors import LakeError, UsageError
 from lake.findings import Code
 from lake.kinds import KINDS
 from lake.repair import Act, Did, repair
+from lake.verify import ASIDE
+from tests.faults.injector import injected
 from tests.lake.damage import everything_read, files_of, flip, log_of
 from tests.lake.rows import evidence
 
@@ -350,3 +352,22 @@ def test_while_commits_are_missing_no_data_file_is_taken_away(told):
     [orphan, *_] = leave(told, 400 * DAY)
     repair(Lake.open(told.uri), remove_orphans=True)
     assert orphan.exists()
+
+
+def test_what_somebody_writes_meanwhile_is_left(told):
+    """A torn commit that is whole by the time its copy is put aside stays where it is, and repair says so."""
+    path = last_commit(told)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+    def meanwhile(kind: str, given: tuple[Any, ...], _done: Any) -> None:
+        if kind == "link" and f"/{ASIDE}/" in str(given[1]):
+            path.write_bytes(whole)
+
+    with injected() as calls:
+        calls.watch = meanwhile
+        acts = repair(Lake.open(told.uri))
+    [act] = [act for act in acts if act.file.endswith(path.name)]
+    assert (act.did, act.why) == (Did.REFUSED, "somebody has written it in the meantime")
+    assert path.read_bytes() == whole
+    assert Lake.open(told.uri).logs["evidence"].head().version == int(path.stem)
