@@ -1,7 +1,7 @@
 """One table: an append-only log of commits, each of which names the hash of the one before it.
 
-This is the only room that knows the deltalake library: it makes tables and checkpoints, says what other readers see,
-and puts nothing where it stays. A batch becomes Parquet files, whose names begin with the hash of their bytes; then one
+This is the only room that knows the deltalake library: it makes tables, says what other readers see, and puts nothing
+where it stays. A batch becomes Parquet files, whose names begin with the hash of their bytes; then one
 commit, which lands on exactly the next version or not at all, adds them together with the producer's sequence. All of
 these go through the store, so they are kept when the append returns. A retry is recognised by its sequence, an unknown
 outcome is looked up in the log rather than guessed, and a version that was rolled back, edited or written by someone
