@@ -114,11 +114,7 @@ def encode(since: Reconciled, base: bytes | None, commit: str) -> bytes:
     sink = pa.BufferOutputStream()
     options = {"compression": "zstd", "write_page_checksum": True, "write_statistics": False, "store_schema": False}
     try:
-        before = (
-            pq.ParquetFile(pa.BufferReader(base), pre_buffer=False).read(use_threads=False)
-            if base
-            else _SCHEMA.empty_table()
-        )
+        before = read(base) if base else _SCHEMA.empty_table()
         with pq.ParquetWriter(sink, _SCHEMA, **options) as writer:
             for name in _SCHEMA.names:
                 entries = _entries(name, entries_of(before, name), since)
@@ -127,7 +123,7 @@ def encode(since: Reconciled, base: bytes | None, commit: str) -> bytes:
                 if len(entries):
                     writer.write_table(pa.table(columns, _SCHEMA))
             writer.add_key_value_metadata({_COMMIT: commit.encode(), _SEAL: _NO_SEAL})
-    except (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError) as error:
+    except (OSError, pa.ArrowException, TypeError, ValueError, OverflowError, KeyError) as error:
         why = str(error).partition("\n")[0]
         raise Damaged(f"no checkpoint can be made of what the commits say: {why}", "run 'lake verify'") from None
     data = sink.getvalue().to_pybytes()
@@ -184,9 +180,7 @@ def told(action: Mapping[str, Any]) -> dict[str, Any]:
 def hint_to(version: int, checkpoint: bytes) -> bytes:
     """The hint that names a checkpoint. Raises Damaged."""
     try:
-        table = pq.ParquetFile(pa.BufferReader(checkpoint), pre_buffer=False).read(
-            columns=["add.size"], use_threads=False
-        )
+        table = read(checkpoint, "add.size")
         files = len(entries_of(table, "add"))
     except (pa.ArrowException, OSError, KeyError) as error:
         why = str(error).partition("\n")[0]
@@ -213,7 +207,7 @@ def problem_with_checkpoint(data: bytes, state: Reconciled | None, hint: Hint | 
     Without a `state` only whether it can be read.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        table = read(data)
         table.validate(full=True)
         if _SEAL in (pq.read_metadata(pa.BufferReader(data)).metadata or {}) and commit_sealed_in(data) is None:
             return "its bytes are not those that were written"
