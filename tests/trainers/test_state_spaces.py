@@ -11,6 +11,7 @@ pytest.importorskip("peft")
 from torch import nn  # noqa: E402
 
 from lake.errors import UsageError  # noqa: E402
+from tests.trainers.mixtures import SMALL  # noqa: E402
 from trainers.adapters import adapt, prove_gradients, verify_expert_lora  # noqa: E402
 from trainers.guards import guard  # noqa: E402
 from trainers.spec import Lora  # noqa: E402
@@ -20,18 +21,6 @@ torch.set_num_threads(1)
 # PEFT asks a model by a name that transformers gives up.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "pad_token_id": None,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
 MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 # By type: what it has beyond the small model; its mixers of a state space; its layers of experts.
